@@ -1,0 +1,47 @@
+"""What every `prepare_*` shares: manifest files, their writing, and how a finished preparation is known."""
+
+from pathlib import Path
+from typing import Any
+
+from lhotse import RecordingSet, SupervisionSet, load_manifest, validate_recordings_and_supervisions
+
+from asrsparse.files import atomic_path, read_json, write_json
+
+SPLITS = ("train", "dev", "test")
+
+
+def manifest_paths(manifest_dir: Path, split: str) -> tuple[Path, Path]:
+    """The files of a split's recordings and supervisions."""
+    return manifest_dir / f"{split}_recordings.jsonl.gz", manifest_dir / f"{split}_supervisions.jsonl.gz"
+
+
+def write_split(manifest_dir: Path, split: str, recordings: RecordingSet, supervisions: SupervisionSet) -> None:
+    """Validates a split's manifests with lhotse and writes them, each whole or not at all."""
+    validate_recordings_and_supervisions(recordings, supervisions)
+    for path, manifest in zip(manifest_paths(manifest_dir, split), (recordings, supervisions), strict=True):
+        with atomic_path(path) as temporary:
+            manifest.to_file(temporary)
+
+
+def read_split(manifest_dir: Path, split: str) -> tuple[RecordingSet, SupervisionSet]:
+    """Reads what `write_split` wrote.
+
+    Raises:
+        ValueError: If the split was never prepared.
+    """
+    paths = manifest_paths(manifest_dir, split)
+    for path in paths:
+        if not path.is_file():
+            raise ValueError(f"No manifest {path}. Run `asrsparse prepare` first (known splits: {', '.join(SPLITS)}).")
+    return load_manifest(paths[0]), load_manifest(paths[1])
+
+
+def is_prepared(manifest_dir: Path, arguments: dict[str, Any]) -> bool:
+    """Whether a preparation with these very arguments has finished here (its `.completed` file says so)."""
+    completed = manifest_dir / ".completed"
+    return completed.is_file() and read_json(completed) == arguments
+
+
+def mark_prepared(manifest_dir: Path, arguments: dict[str, Any]) -> None:
+    """Records that the preparation with `arguments` (JSON values) has finished; the last thing a `prepare_*` does."""
+    write_json(manifest_dir / ".completed", arguments)
