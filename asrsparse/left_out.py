@@ -62,7 +62,7 @@ class LeftOut:
         if not self.utterances:
             return
         logger.warning(self.summary())
-        if len(self.utterances) > self.max_share * num_utterances:
+        if len(self.utterances) > self.max_share * num_utterances or len(self.utterances) == num_utterances:
             first = "; ".join(f"{u.utterance_id}: {u.reason}" for u in self.utterances[:5])
             raise ValueError(
                 f"{self.summary()}. That is {len(self.utterances)} of {num_utterances}; allowed is a share of "

@@ -16,7 +16,16 @@ def manifest_paths(manifest_dir: Path, split: str) -> tuple[Path, Path]:
 
 
 def write_split(manifest_dir: Path, split: str, recordings: RecordingSet, supervisions: SupervisionSet) -> None:
-    """Validates a split's manifests with lhotse and writes them, each whole or not at all."""
+    """Validates a split's manifests with lhotse and writes them, each whole or not at all.
+
+    Raises:
+        ValueError: If the split is empty.
+    """
+    if len(recordings) == 0 or len(supervisions) == 0:
+        raise ValueError(
+            f"The {split} split has {len(recordings)} recordings and {len(supervisions)} supervisions; each split "
+            "needs at least one. Add data to the corpus folder."
+        )
     validate_recordings_and_supervisions(recordings, supervisions)
     for path, manifest in zip(manifest_paths(manifest_dir, split), (recordings, supervisions), strict=True):
         with atomic_path(path) as temporary:
@@ -40,6 +49,11 @@ def is_prepared(manifest_dir: Path, arguments: dict[str, Any]) -> bool:
     """Whether a preparation with these very arguments has finished here (its `.completed` file says so)."""
     completed = manifest_dir / ".completed"
     return completed.is_file() and read_json(completed) == arguments
+
+
+def begin_preparation(manifest_dir: Path) -> None:
+    """Takes an older `.completed` away: if this preparation is interrupted, what lies here is nobody's whole work."""
+    (manifest_dir / ".completed").unlink(missing_ok=True)
 
 
 def mark_prepared(manifest_dir: Path, arguments: dict[str, Any]) -> None:

@@ -1,0 +1,141 @@
+"""`asrsparse COMMAND [key=value ...]`: parses and forwards. Imports what a command needs only when it runs."""
+
+import argparse
+import difflib
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from asrsparse import __version__
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+logger = logging.getLogger("asrsparse.cli")  # named: as __main__ it would stand outside the package's loggers
+
+EPILOG = """\
+commands:
+  prepare   corpus folder -> manifests -> cuts and tokenizer, in data/<corpus>
+  train     cuts -> a trained, averaged model, in exp/<recipe>/<system>; run again, it goes on where it stopped
+  decode    model -> hypotheses of a split
+  score     hypotheses -> WER and CER with intervals, sclite's files
+  report    the scores of all systems of a recipe -> RESULTS.md, results.json and a table
+  config    print the composed configuration
+
+Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
+  recipe    mini, grid: corpus, model and length of training together
+  system    full-dense, easy2hard, masks, easy2hard-masks: pruning and masks together
+  corpus, model (tiny small base), pruning (none random easy hard easy2hard), masks (dense learned), optim, trainer,
+  decode (ctc_greedy joint)
+
+examples:
+  asrsparse prepare recipe=grid corpus.corpus_dir=/data/grid
+  asrsparse train recipe=grid system=easy2hard
+  asrsparse train recipe=grid pruning=random pruning.keep_ratio=0.5 name=random-50
+  torchrun --nproc-per-node 2 -m asrsparse train recipe=grid system=full-dense
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command; a mistake of the user ends in one message and exit status 2, not in a traceback."""
+    # Threads that wait for work without spinning: the backward pass has a team of its own, and two spinning teams on a
+    # few cores, or a second program, slow a step many times over. Read when torch is loaded, so it is set before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parsed = _parser().parse_args(arguments)
+    if parsed.command not in COMMANDS:
+        close = difflib.get_close_matches(parsed.command, COMMANDS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        _fail(f"Unknown command: got {parsed.command!r}, allowed are {', '.join(COMMANDS)}.{hint}")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("asrsparse").setLevel(logging.INFO)
+    try:
+        from asrsparse.config import compose_config
+
+        COMMANDS[parsed.command](compose_config(parsed.overrides), shlex.join(["asrsparse", *arguments]))
+    except (ValueError, OSError) as error:
+        if os.environ.get("ASRSPARSE_TRACEBACK"):
+            raise
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stderr.write(f"asrsparse: error: {message}\n")
+    sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asrsparse",
+        description="Train speech recognisers on less data and with fewer weights.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("command", metavar="COMMAND", help="one of the commands below")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides")
+    return parser
+
+
+def _prepare(config: "DictConfig", command: str) -> None:
+    from asrsparse.config import build
+
+    if config.corpus.get("corpus_dir", "") is None:
+        raise ValueError(
+            f"corpus.corpus_dir: the {config.corpus.name} corpus is not made here. Name its folder: "
+            "corpus.corpus_dir=DIR (run.sh: --corpus-dir DIR)."
+        )
+    build(config.corpus.prepare)
+    build(config.corpus.cuts)
+
+
+def _train(config: "DictConfig", command: str) -> None:
+    from asrsparse.train import train
+
+    train(config, command)
+
+
+def _decode(config: "DictConfig", command: str) -> None:
+    from asrsparse.decode import decode
+
+    decode(config, command)
+
+
+def _score(config: "DictConfig", command: str) -> None:
+    from asrsparse.score import score
+
+    decode_dir = Path(config.run_dir) / f"decode_{config.decode.split}_{config.decode.method}"
+    made, source = decode_dir / "score.json", decode_dir / "hyp.trn"
+    if made.is_file() and source.is_file() and made.stat().st_mtime >= source.stat().st_mtime:
+        logger.info("%s is already scored.", decode_dir)
+    else:
+        score(decode_dir)
+
+
+def _report(config: "DictConfig", command: str) -> None:
+    from rich.console import Console
+
+    from asrsparse.report import report, to_table
+
+    made = report(Path(config.exp_dir), config.systems, method=config.decode.method, split=config.decode.split)
+    Console().print(to_table(made))
+
+
+def _config(config: "DictConfig", command: str) -> None:
+    from omegaconf import OmegaConf
+
+    sys.stdout.write(OmegaConf.to_yaml(config))
+
+
+COMMANDS: dict[str, Callable[["DictConfig", str], None]] = {
+    "prepare": _prepare,
+    "train": _train,
+    "decode": _decode,
+    "score": _score,
+    "report": _report,
+    "config": _config,
+}

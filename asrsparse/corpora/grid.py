@@ -1,0 +1,342 @@
+"""The GRID corpus: 34 talkers, 1,000 six-word sentences each, filmed from the front (Cooke et al., JASA 120(5), 2006).
+
+Layout of the corpus folder, as the archives of Zenodo record 3625687 give it:
+
+    s1/*.mpg ... s34/*.mpg      the videos (.mp4 is taken too, and so are folders inside a talker's); s21 has none
+    alignments/s1/*.align       lines `start end word`, in samples at 25 kHz
+    audio_25k/s1/*.wav          optional: the audio without MPEG compression, preferred to the video's own track
+"""
+
+import hashlib
+import logging
+import re
+import zipfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
+from lhotse.supervision import AlignmentItem
+from lhotse.utils import resumable_download
+from rich.progress import track
+
+from asrsparse.corpora.manifests import SPLITS, begin_preparation, is_prepared, mark_prepared, write_split
+from asrsparse.files import atomic_path
+from asrsparse.left_out import LeftOut
+
+logger = logging.getLogger(__name__)
+
+SPEAKERS = tuple(f"s{number}" for number in range(1, 35) if number != 21)  # s21 was never filmed
+SAMPLING_RATE = 16_000
+ALIGNMENT_RATE = 25_000  # the unit of .align files is 1/25000 s
+NO_WORDS = ("sil", "sp")
+SPLIT_SHARES = {"dev": 0.05, "test": 0.11}  # the rest is for training
+LAYOUT = (
+    "Expected are s1/*.mpg (or .mp4) and so on for each talker, and alignments/s1/*.align. Download the archives of "
+    "https://zenodo.org/records/3625687 and unpack them there, or give the folder in which you did so."
+)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One sentence of one talker, before anything was decoded."""
+
+    speaker: str
+    sentence: str
+    source: Path
+    alignment: Path
+
+    @property
+    def id(self) -> str:
+        """The same sentence is said by several talkers: `s1-bbaf2n`."""
+        return f"{self.speaker}-{self.sentence}"
+
+
+def download_grid(corpus_dir: Path, speakers: Sequence[str] = SPEAKERS, with_audio_25k: bool = True) -> Path:
+    """Downloads the archives of the given talkers and unpacks them in `corpus_dir`; what is there is not fetched again.
+
+    An interrupted download continues where it stopped. Archives that were put into `corpus_dir` by hand are taken as
+    they are, and each goes away once it is unpacked. All 33 talkers are about 16 GB.
+
+    Args:
+        corpus_dir: Where the corpus shall lie.
+        speakers: Talkers with a video: `s1` to `s34`, without `s21`.
+        with_audio_25k: Whether to fetch the audio of all talkers without MPEG compression too.
+
+    Returns:
+        `corpus_dir`.
+
+    Raises:
+        ValueError: If a speaker is unknown, or an archive is damaged or reaches out of `corpus_dir`.
+    """
+    unknown = sorted(set(speakers) - set(SPEAKERS))
+    if unknown:
+        raise ValueError(
+            f"Unknown GRID speakers: got {', '.join(unknown)}, allowed are s1 to s34 without s21, which has no video."
+        )
+    corpus_dir.mkdir(parents=True, exist_ok=True)
+    names = ["alignments.zip", *(["audio_25k.zip"] if with_audio_25k else []), *(f"{s}.zip" for s in speakers)]
+    for name in names:
+        archive, unpacked = corpus_dir / name, corpus_dir / f".{name}.unpacked"
+        if unpacked.is_file():
+            continue
+        if not zipfile.is_zipfile(archive):  # a zip's directory is at its end: half a download is none
+            resumable_download(f"https://zenodo.org/records/3625687/files/{name}?download=1", archive)
+        extract_zip(archive, corpus_dir)
+        unpacked.touch()
+        archive.unlink()
+    return corpus_dir
+
+
+def extract_zip(archive: Path, folder: Path) -> None:
+    """Unpacks a zip archive.
+
+    Raises:
+        ValueError: If it is damaged, or if a path in it leaves `folder` (then nothing is unpacked).
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for name in opened.namelist():
+                if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                    raise ValueError(f"{archive} holds the path {name!r}, which leaves {folder}: nothing was unpacked.")
+            opened.extractall(folder)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{archive} is damaged ({error}). Delete it and download it again.") from None
+
+
+def prepare_grid(corpus_dir: Path, output_dir: Path, num_jobs: int | None = None, max_left_out: float = 0.05) -> None:
+    """Writes the manifests of GRID's three splits, with word times, and the audio as 16 kHz mono FLAC.
+
+    Which split a sentence is in depends on its words alone, so it is in the same one for every talker. A second call
+    with the same arguments and the same files in `corpus_dir` returns at once; an interrupted one continues.
+
+    Args:
+        corpus_dir: The corpus in its own layout (see the top of this file), with all talkers or some.
+        output_dir: Where `manifests/` and `audio/<speaker>/<sentence>.flac` go.
+        num_jobs: Number of processes that decode; by default one for each core.
+        max_left_out: The largest share of utterances that may be unusable before this stops.
+
+    Raises:
+        ValueError: If the folder is not the corpus, too many utterances are unusable, or a split would be empty.
+    """
+    utterances = find_utterances(corpus_dir)
+    arguments = {
+        "corpus": "grid",
+        "corpus_dir": str(corpus_dir.resolve()),
+        "files": _fingerprint(utterances, corpus_dir),
+        "max_left_out": max_left_out,
+    }
+    manifest_dir = output_dir / "manifests"
+    if is_prepared(manifest_dir, arguments):
+        return
+    begin_preparation(manifest_dir)
+    left_out = LeftOut("grid", max_left_out)
+    recordings = decode_all(utterances, output_dir / "audio", num_jobs)
+    pairs = supervise_all(utterances, recordings, left_out)
+    left_out.close(len(utterances), output_dir / "left_out.tsv")
+    _write_splits(manifest_dir, pairs)
+    mark_prepared(manifest_dir, arguments)
+
+
+def find_utterances(corpus_dir: Path) -> list[Utterance]:
+    """Lists the utterances of all talkers in `corpus_dir` that have a video, sorted by talker and sentence.
+
+    Raises:
+        ValueError: If there is no such folder, or no video or no alignment folder in it.
+    """
+    if not corpus_dir.is_dir():
+        raise ValueError(f"No folder {corpus_dir} with the GRID corpus. {LAYOUT}")
+    videos = {talker.name: _files_of(talker, (".mpg", ".mp4")) for talker in _talker_folders(corpus_dir)}
+    if not any(videos.values()):
+        raise ValueError(f"{corpus_dir} holds no video of a GRID talker. {LAYOUT}")
+    if not (corpus_dir / "alignments").is_dir():
+        raise ValueError(f"{corpus_dir} holds no folder `alignments` (unpack alignments.zip there). {LAYOUT}")
+    alignments = {folder.name: _files_of(folder, (".align",)) for folder in _talker_folders(corpus_dir / "alignments")}
+    audio = {folder.name: _files_of(folder, (".wav",)) for folder in _talker_folders(corpus_dir / "audio_25k")}
+    utterances = []
+    for speaker, sentences in videos.items():
+        own_alignments = _folder_of(speaker, sentences, alignments)
+        own_audio = _folder_of(speaker, sentences, audio)
+        for sentence, video in sentences.items():
+            expected = corpus_dir / "alignments" / speaker / f"{sentence}.align"
+            source, alignment = own_audio.get(sentence, video), own_alignments.get(sentence, expected)
+            utterances.append(Utterance(speaker, sentence, source, alignment))
+    return utterances
+
+
+def _talker_folders(folder: Path) -> list[Path]:
+    """The folders `s1`, `s2`, ... in `folder`, by number; none where there is no such folder."""
+    talkers = [p for p in folder.glob("s*") if re.fullmatch(r"s\d+", p.name) and p.is_dir()]
+    return sorted(talkers, key=lambda p: int(p.name[1:]))
+
+
+def _files_of(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:
+    """Sentence to file, for all files below `folder` (not only in it: the older archives have `s1/video/mpg_6000`)."""
+    files = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
+    return {p.stem: p for p in sorted(files)}
+
+
+def _folder_of(speaker: str, sentences: Iterable[str], folders: dict[str, dict[str, Path]]) -> dict[str, Path]:
+    """The files of the folder that holds most of a talker's sentences.
+
+    That is the one with the talker's name, but for `alignments.zip` of Zenodo, where some talkers' folders carry the
+    number of another (s5 and s6, for one pair, are exchanged). No two talkers say the same thousand sentences.
+    """
+    if not folders:
+        return {}
+    own = set(sentences)
+    name = max(folders, key=lambda f: (len(own & folders[f].keys()), f == speaker))
+    if name != speaker and own & folders[name].keys():
+        logger.info("grid: the sentences of %s are those of %s", speaker, next(iter(folders[name].values())).parent)
+    return folders[name]
+
+
+def _fingerprint(utterances: Iterable[Utterance], corpus_dir: Path) -> str:
+    """A hash of which files are used, so that a talker who is added later is not overlooked."""
+    used = "\n".join(f"{u.source.relative_to(corpus_dir)} {u.alignment.relative_to(corpus_dir)}" for u in utterances)
+    return hashlib.blake2b(used.encode(), digest_size=8).hexdigest()
+
+
+def decode_all(utterances: Sequence[Utterance], audio_dir: Path, num_jobs: int | None) -> list[Recording | str]:
+    """Decodes every utterance to FLAC; in the place of one that does not decode stands the reason."""
+    with ProcessPoolExecutor(num_jobs) as pool:
+        recordings = pool.map(partial(_decode_to_flac, audio_dir=audio_dir), utterances, chunksize=8)
+        return list(track(recordings, "Decoding GRID", total=len(utterances)))
+
+
+def _decode_to_flac(utterance: Utterance, audio_dir: Path) -> Recording | str:
+    flac = audio_dir / utterance.speaker / f"{utterance.sentence}.flac"
+    try:
+        if not flac.is_file():  # one that exists is whole: it was written under another name first
+            samples = decode_audio(utterance.source)
+            with atomic_path(flac) as temporary:
+                soundfile.write(temporary, samples, SAMPLING_RATE, subtype="PCM_16")
+        return Recording.from_file(flac, recording_id=utterance.id)
+    except ValueError as error:
+        return str(error)
+
+
+def decode_audio(path: Path) -> np.ndarray:
+    """Decodes the audio of a video or audio file; pictures are not looked at, so damage in them does no harm.
+
+    Samples before a damaged packet count: MPEG files that were cut off in their last packet are common. Whether all
+    words are still there is for the caller to check.
+
+    Returns:
+        int16 samples of shape (T,), 16 kHz, all channels mixed to one.
+
+    Raises:
+        ValueError: If there is no audio track, or nothing in it decodes.
+    """
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLING_RATE)
+    blocks = []
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise ValueError(f"no audio track: {path}")
+            for frame in container.decode(audio=0):
+                blocks += resampler.resample(frame)
+    except av.FFmpegError as error:
+        if not blocks:
+            raise ValueError(f"audio does not decode: {path}: {error.strerror}") from None
+    if not blocks:
+        raise ValueError(f"audio does not decode: {path}: it holds no samples")
+    blocks += resampler.resample(None)
+    return np.concatenate([block.to_ndarray()[0] for block in blocks])
+
+
+def supervise_all(
+    utterances: Sequence[Utterance], recordings: Sequence[Recording | str], left_out: LeftOut
+) -> list[tuple[Recording, SupervisionSegment]]:
+    """Pairs each recording with its words; utterances without audio or words go to `left_out`."""
+    pairs = []
+    for utterance, recording in zip(utterances, recordings, strict=True):
+        if isinstance(recording, str):
+            left_out.add(utterance.id, recording)
+            continue
+        try:
+            pairs.append((recording, supervise(utterance, recording)))
+        except ValueError as error:
+            left_out.add(utterance.id, str(error), recording.duration)
+    return pairs
+
+
+def supervise(utterance: Utterance, recording: Recording) -> SupervisionSegment:
+    """Text and word times of one utterance.
+
+    Raises:
+        ValueError: If the alignment is missing or malformed, has no words, or goes on after the end of the audio.
+    """
+    words = read_alignment(utterance.alignment)
+    if not words:
+        raise ValueError(f"no words: {utterance.alignment}")
+    if words[-1].end > recording.duration + 0.04:  # one video frame of tolerance
+        raise ValueError(
+            f"audio ends before its last word: {utterance.source} has {recording.duration:.2f} s, "
+            f"{utterance.alignment} has words until {words[-1].end:.2f} s"
+        )
+    return SupervisionSegment(
+        id=utterance.id,
+        recording_id=recording.id,
+        start=0.0,
+        duration=recording.duration,
+        text=" ".join(word.symbol for word in words),
+        language="English",
+        speaker=utterance.speaker,
+        alignment={"word": words},
+    )
+
+
+def read_alignment(path: Path) -> list[AlignmentItem]:
+    """Reads the words of an `.align` file, without the silences, with times in seconds.
+
+    Raises:
+        ValueError: If there is no such file, or a line is not `start end word` with 0 <= start <= end.
+    """
+    if not path.is_file():
+        raise ValueError(f"no alignment: {path}")
+    words = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        match = re.fullmatch(r"\s*(\d+)\s+(\d+)\s+(\S+)\s*", line)
+        if match is None or int(match[1]) > int(match[2]):
+            raise ValueError(f"malformed alignment: {path}:{number}: got {line!r}, expected `start end word`")
+        if match[3] not in NO_WORDS:
+            start, end = int(match[1]) / ALIGNMENT_RATE, int(match[2]) / ALIGNMENT_RATE
+            words.append(AlignmentItem(symbol=match[3], start=start, duration=round(end - start, ndigits=8)))
+    return words
+
+
+def split_of(sentence: str) -> str:
+    """The split of a sentence, by a hash of its name: the same today, on every machine, and for every talker.
+
+    Example:
+        >>> split_of("bbaf2n")
+        'train'
+    """
+    digest = hashlib.blake2b(sentence.encode(), digest_size=8).digest()
+    position = int.from_bytes(digest, "big") / 2**64
+    if position < SPLIT_SHARES["dev"]:
+        return "dev"
+    return "test" if position < SPLIT_SHARES["dev"] + SPLIT_SHARES["test"] else "train"
+
+
+def _write_splits(manifest_dir: Path, pairs: Sequence[tuple[Recording, SupervisionSegment]]) -> None:
+    by_split: dict[str, list[tuple[Recording, SupervisionSegment]]] = {split: [] for split in SPLITS}
+    for recording, supervision in pairs:
+        by_split[split_of(supervision.id.partition("-")[2])].append((recording, supervision))
+    empty = [split for split, members in by_split.items() if not members]
+    if empty:
+        raise ValueError(
+            f"GRID's {' and '.join(empty)} split would be empty: {len(pairs)} utterances are too few to be split by "
+            f"sentence (about 5 % dev, 11 % test). Add utterances; 100 are enough."
+        )
+    for split, members in by_split.items():
+        recordings = RecordingSet.from_recordings(recording for recording, _ in members)
+        write_split(manifest_dir, split, recordings, SupervisionSet.from_segments(segment for _, segment in members))

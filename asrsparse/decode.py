@@ -1,0 +1,168 @@
+"""Audio and a trained model -> hypotheses, by CTC alone or by CTC and attention together.
+
+Shape legend: E encoder frames, H model width, V vocabulary.
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from espnet.nets.batch_beam_search import BatchBeamSearch
+from espnet.nets.scorers.ctc import CTCPrefixScorer
+from espnet.nets.scorers.length_bonus import LengthBonus
+from lhotse import CutSet
+from lhotse.cut import Cut
+from omegaconf import DictConfig
+from rich.progress import track
+
+from asrsparse.batch import BatchDataset
+from asrsparse.config import build
+from asrsparse.cuts import read_cuts
+from asrsparse.files import read_json, write_json
+from asrsparse.models.asr import BLANK, ASRModel
+from asrsparse.sclite import Utterance, write_decoded
+from asrsparse.tokenizer import load_tokenizer
+from asrsparse.train import load_model
+
+logger = logging.getLogger(__name__)
+
+
+class Decoder(Protocol):
+    """Finds the tokens of one utterance."""
+
+    def __call__(self, model: ASRModel, encoded: torch.Tensor) -> list[int]:
+        """Returns the token ids for encoder frames (E, H)."""
+
+
+class GreedyCTC:
+    """Takes the likeliest token of each frame, merges repeats and drops blanks."""
+
+    def __call__(self, model: ASRModel, encoded: torch.Tensor) -> list[int]:
+        """Returns the token ids for encoder frames (E, H)."""
+        best = model.ctc_log_probs(encoded.unsqueeze(0)).argmax(dim=-1).squeeze(0)
+        return [token for token in torch.unique_consecutive(best).tolist() if token != BLANK]
+
+
+class JointBeamSearch:
+    """ESPnet's batched beam search over CTC prefix scores and the attention decoder (Watanabe et al. 2017, eq. 23).
+
+    Args:
+        beam_size: Hypotheses kept.
+        ctc_weight: Share of the CTC score, in [0, 1]; the rest is the decoder's.
+        length_bonus: Added for each token.
+    """
+
+    def __init__(self, beam_size: int = 10, ctc_weight: float = 0.3, length_bonus: float = 0.0) -> None:
+        if beam_size < 1:
+            raise ValueError(f"decode.decoder.beam_size: got {beam_size}, allowed is at least 1.")
+        if not 0.0 <= ctc_weight <= 1.0:
+            raise ValueError(f"decode.decoder.ctc_weight: got {ctc_weight}, allowed is [0, 1].")
+        self.beam_size = beam_size
+        self.ctc_weight = ctc_weight
+        self.length_bonus = length_bonus
+        self._search: tuple[ASRModel, BatchBeamSearch] | None = None
+
+    def __call__(self, model: ASRModel, encoded: torch.Tensor) -> list[int]:
+        """Returns the token ids for encoder frames (E, H).
+
+        Raises:
+            ValueError: If the model has no decoder.
+        """
+        hypotheses = self._search_of(model)(encoded)
+        return [int(t) for t in hypotheses[0].yseq[1:-1]] if hypotheses else []
+
+    def _search_of(self, model: ASRModel) -> BatchBeamSearch:
+        if self._search is None or self._search[0] is not model:
+            self._search = (model, self._make_search(model))
+        return self._search[1]
+
+    def _make_search(self, model: ASRModel) -> BatchBeamSearch:
+        if model.decoder is None:
+            raise ValueError("The model has no attention decoder: decode it by CTC (decode=ctc_greedy).")
+        scorers = {
+            "decoder": model.decoder,
+            "ctc": CTCPrefixScorer(ctc=model.ctc, eos=model.sos_eos),
+            "length_bonus": LengthBonus(model.vocab_size),
+        }
+        weights = {"decoder": 1 - self.ctc_weight, "ctc": self.ctc_weight, "length_bonus": self.length_bonus}
+        search = BatchBeamSearch(
+            scorers=scorers,
+            weights=weights,
+            beam_size=self.beam_size,
+            vocab_size=model.vocab_size,
+            sos=model.sos_eos,
+            eos=model.sos_eos,
+            token_list=None,
+            pre_beam_score_key=None if self.ctc_weight == 1.0 else "full",
+        )
+        return search.to(next(model.parameters()).device).eval()
+
+
+def decode(config: DictConfig, command: str) -> dict[str, Any]:
+    """Decodes a split with the finished model of a run; what is decoded already is not decoded again.
+
+    Writes `ref.trn`, `hyp.trn`, `utt2spk` and `decode.json` to `decode_<split>_<method>/` in the run's folder.
+
+    Args:
+        config: The composed configuration.
+        command: The command that led here, for the record.
+
+    Returns:
+        What `decode.json` holds.
+
+    Raises:
+        ValueError: If there is no finished model.
+    """
+    run_dir = Path(config.run_dir)
+    decode_dir = run_dir / f"decode_{config.decode.split}_{config.decode.method}"
+    if (decode_dir / "decode.json").is_file():
+        logger.info("%s is already decoded.", decode_dir)
+        return dict(read_json(decode_dir / "decode.json"))
+    cuts_dir = Path(config.data_dir) / "cuts"
+    tokenizer = load_tokenizer(cuts_dir)
+    model = load_model(config, tokenizer).to(_device(config.trainer.accelerator))
+    cuts = read_cuts(cuts_dir, config.decode.split).to_eager()
+    decoder: Decoder = build(config.decode.decoder)
+    started = time.perf_counter()
+    tokens = transcribe(model, decoder, cuts, BatchDataset(tokenizer.encode))
+    seconds = time.perf_counter() - started
+    write_decoded(decode_dir, [_utterance(cut, tokenizer.decode(t)) for cut, t in zip(cuts, tokens, strict=True)])
+    audio_hours = sum(cut.duration for cut in cuts) / 3600
+    record = {
+        "command": command,
+        "method": config.decode.method,
+        "split": config.decode.split,
+        "utterances": len(cuts),
+        "audio_hours": audio_hours,
+        "seconds": seconds,
+    }
+    write_json(decode_dir / "decode.json", record)
+    logger.info("%s: %.0f times real time.", decode_dir, 3600 * audio_hours / seconds)
+    return record
+
+
+@torch.inference_mode()
+def transcribe(model: ASRModel, decoder: Decoder, cuts: CutSet, dataset: BatchDataset) -> list[list[int]]:
+    """Finds the tokens of each cut, one cut at a time: padding could change the encoder's output.
+
+    Returns:
+        Token ids for each cut, in the cuts' order.
+    """
+    device = next(model.parameters()).device
+    tokens = []
+    for cut in track(cuts, description="decoding", total=len(cuts), transient=True):
+        batch = dataset[CutSet.from_cuts([cut])]
+        encoded, _ = model.encode(batch.audio.to(device), batch.audio_lens.to(device))
+        tokens.append(decoder(model, encoded.squeeze(0)))
+    return tokens
+
+
+def _utterance(cut: Cut, hypothesis: str) -> Utterance:
+    (supervision,) = cut.supervisions
+    return Utterance(cut.id, supervision.speaker, reference=supervision.text, hypothesis=hypothesis)
+
+
+def _device(accelerator: str) -> torch.device:
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")

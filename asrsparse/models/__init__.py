@@ -1,0 +1,1 @@
+"""Models: front-ends, and the recogniser made of ESPnet's parts."""

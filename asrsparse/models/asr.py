@@ -1,0 +1,136 @@
+"""The recogniser: front-end -> ESPnet conformer -> CTC and attention losses, one per utterance.
+
+Attributes carry ESPnet's names (`encoder`, `decoder`, `ctc`), so that a trained model opens in ESPnet.
+
+Shape legend: B utterances, T samples, F feature rows, E encoder frames, H model width, U tokens, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from espnet.nets.pytorch_backend.transformer.add_sos_eos import add_sos_eos
+from espnet2.asr.ctc import CTC
+from espnet2.asr.decoder.abs_decoder import AbsDecoder
+from espnet2.asr.encoder.abs_encoder import AbsEncoder
+from espnet2.asr.specaug.abs_specaug import AbsSpecAug
+
+from asrsparse.batch import PADDING_TOKEN, Batch
+
+BLANK = 0
+
+
+@dataclass
+class Losses:
+    """Losses of a batch, each divided by the utterance's own number of tokens.
+
+    Attributes:
+        total: The loss to train on and to score by (B,): CTC and attention, mixed by the CTC weight.
+        ctc: CTC loss (B,).
+        attention: Label-smoothed cross-entropy of the decoder (B,); zero without a decoder.
+    """
+
+    total: torch.Tensor
+    ctc: torch.Tensor
+    attention: torch.Tensor
+
+
+class ASRModel(torch.nn.Module):
+    """A hybrid CTC/attention recogniser that returns its losses per utterance.
+
+    ESPnet's `CTC(reduce=False)` divides by the batch size, so a loss would depend on who shared the batch; here each is
+    divided by the utterance's own number of tokens.
+
+    Args:
+        vocab_size: V; token 0 is the blank, the last one starts and ends sentences.
+        frontend: Waveform -> features.
+        encoder: An ESPnet encoder on those features.
+        decoder: An ESPnet decoder; None trains by CTC alone.
+        specaug: ESPnet's SpecAugment, in training only; None for none.
+        ctc_weight: Share of the CTC loss in the total, in [0, 1]; 1 needs no decoder.
+        label_smoothing: Of the decoder's cross-entropy, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        frontend: torch.nn.Module,
+        encoder: AbsEncoder,
+        decoder: AbsDecoder | None = None,
+        specaug: AbsSpecAug | None = None,
+        ctc_weight: float = 0.3,
+        label_smoothing: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not 0.0 <= ctc_weight <= 1.0:
+            raise ValueError(f"model.ctc_weight: got {ctc_weight}, allowed is [0, 1].")
+        if decoder is None and ctc_weight < 1.0:
+            raise ValueError(f"model.ctc_weight: got {ctc_weight} without a decoder; allowed is 1, or add a decoder.")
+        self.vocab_size = vocab_size
+        self.frontend = frontend
+        self.specaug = specaug
+        self.encoder = encoder
+        self.decoder = decoder
+        self.ctc = CTC(odim=vocab_size, encoder_output_size=encoder.output_size())
+        self.ctc_weight = ctc_weight
+        self.label_smoothing = label_smoothing
+
+    @property
+    def sos_eos(self) -> int:
+        """The token that starts and ends a sentence."""
+        return self.vocab_size - 1
+
+    def forward(self, batch: Batch) -> Losses:
+        """Computes the losses of a batch of B utterances."""
+        encoded, encoded_lens = self.encode(batch.audio, batch.audio_lens)
+        ctc = self._ctc_losses(encoded, encoded_lens, batch)
+        if self.decoder is None:
+            return Losses(total=ctc, ctc=ctc, attention=torch.zeros_like(ctc))
+        attention = self._attention_losses(encoded, encoded_lens, batch)
+        return Losses(self.ctc_weight * ctc + (1 - self.ctc_weight) * attention, ctc, attention)
+
+    def encode(self, audio: torch.Tensor, audio_lens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encodes waveforms.
+
+        Args:
+            audio: (B, T).
+            audio_lens: Samples of each (B,).
+
+        Returns:
+            Encoder frames (B, E, H), one per 40 ms, and their numbers (B,).
+        """
+        features, feature_lens = self.frontend(audio, audio_lens)
+        if self.training and self.specaug is not None:
+            features, feature_lens = self.specaug(features, feature_lens)
+        encoded, encoded_lens, _ = self.encoder(features, feature_lens)
+        return encoded, encoded_lens
+
+    def ctc_log_probs(self, encoded: torch.Tensor) -> torch.Tensor:
+        """Log probabilities (B, E, V) of tokens in each encoder frame, in float32."""
+        logits: torch.Tensor = self.ctc.ctc_lo(encoded)
+        return logits.float().log_softmax(dim=-1)
+
+    def _ctc_losses(self, encoded: torch.Tensor, encoded_lens: torch.Tensor, batch: Batch) -> torch.Tensor:
+        losses = F.ctc_loss(
+            self.ctc_log_probs(encoded).transpose(0, 1),
+            batch.tokens.clamp(min=BLANK),
+            encoded_lens,
+            batch.token_lens,
+            blank=BLANK,
+            reduction="none",
+            zero_infinity=True,  # cuts that CTC cannot align are left out before; this guards what remains
+        )
+        return losses / batch.token_lens
+
+    def _attention_losses(self, encoded: torch.Tensor, encoded_lens: torch.Tensor, batch: Batch) -> torch.Tensor:
+        assert self.decoder is not None
+        inputs, targets = add_sos_eos(batch.tokens, self.sos_eos, self.sos_eos, PADDING_TOKEN)
+        logits, _ = self.decoder(encoded, encoded_lens, inputs, batch.token_lens + 1)
+        losses = F.cross_entropy(
+            logits.float().transpose(1, 2),
+            targets,
+            ignore_index=PADDING_TOKEN,
+            label_smoothing=self.label_smoothing,
+            reduction="none",
+        )
+        return losses.sum(dim=1) / (batch.token_lens + 1)

@@ -1,0 +1,69 @@
+"""Front-ends: waveform -> feature rows.
+
+Shape legend: B utterances, T samples, F feature rows of 10 ms, D mel bins.
+"""
+
+import torch
+from espnet2.asr.frontend.default import DefaultFrontend
+
+
+class LogMelFrontend(torch.nn.Module):
+    """Log-mel energies, each utterance normalised to zero mean and unit variance in every bin.
+
+    ESPnet's own layers make the features. Its `UtteranceMVN` counts padding into the variance, so that features would
+    depend on who shares the batch; the normalisation here does not.
+
+    Args:
+        sampling_rate: Samples per second of the waveforms.
+        num_mel_bins: D.
+    """
+
+    def __init__(self, sampling_rate: int = 16000, num_mel_bins: int = 80) -> None:
+        super().__init__()
+        window = sampling_rate * 25 // 1000
+        n_fft = 1 << (window - 1).bit_length()
+        self.logmel = DefaultFrontend(
+            fs=sampling_rate,
+            n_fft=n_fft,
+            win_length=window,
+            hop_length=sampling_rate // 100,
+            n_mels=num_mel_bins,
+            frontend_conf=None,
+        )
+
+    def forward(self, audio: torch.Tensor, audio_lens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Computes features in float32, also under autocast: the spectrum's range is too wide for fewer bits.
+
+        Args:
+            audio: Waveforms (B, T).
+            audio_lens: Samples of each (B,).
+
+        Returns:
+            Features (B, F, D), zero behind their lengths, and their lengths (B,).
+        """
+        with torch.autocast(audio.device.type, enabled=False):
+            features, feature_lens = self.logmel(audio.float(), audio_lens)
+            return normalise_utterances(features, feature_lens), feature_lens
+
+
+def normalise_utterances(features: torch.Tensor, feature_lens: torch.Tensor, floor: float = 1e-5) -> torch.Tensor:
+    """Brings every bin of every utterance to zero mean and unit variance over its own rows.
+
+    Args:
+        features: (B, F, D).
+        feature_lens: Rows of each (B,).
+        floor: Smallest standard deviation to divide by.
+
+    Returns:
+        (B, F, D), zero behind `feature_lens`.
+
+    Example:
+        >>> normalise_utterances(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([2])).flatten().tolist()
+        [-1.0, 1.0, 0.0]
+    """
+    valid = (torch.arange(features.size(1), device=features.device) < feature_lens[:, None]).unsqueeze(-1)
+    count = feature_lens[:, None, None]
+    mean = (features * valid).sum(dim=1, keepdim=True) / count
+    centred = (features - mean) * valid
+    deviation = (centred.square().sum(dim=1, keepdim=True) / count).sqrt().clamp(min=floor)
+    return centred / deviation

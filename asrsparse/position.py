@@ -1,0 +1,69 @@
+"""How far a training run has come: what is scheduled by, saved and resumed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass
+class Position:
+    """Where a run stands, counted in what was trained (never in what a prefetching loader has drawn).
+
+    Attributes:
+        epoch: The current epoch, from 0.
+        batches: Batches trained in this epoch, on each rank.
+        steps: Optimiser updates in all.
+        epoch_seconds: Speech heard in this epoch, in seconds, over all ranks.
+        earlier_seconds: Speech heard in the epochs before.
+
+    Example:
+        >>> position = Position()
+        >>> position.advance(seconds=30.0)
+        >>> position.progress(kept_seconds=60.0, planned_seconds=60.0)
+        0.25
+        >>> position.next_epoch()
+        >>> position.progress(kept_seconds=30.0, planned_seconds=0.0)
+        0.5
+    """
+
+    epoch: int = 0
+    batches: int = 0
+    steps: int = 0
+    epoch_seconds: float = 0.0
+    earlier_seconds: float = 0.0
+
+    def advance(self, seconds: float) -> None:
+        """Counts one batch with `seconds` of speech over all ranks."""
+        self.batches += 1
+        self.epoch_seconds += seconds
+
+    def next_epoch(self) -> None:
+        """Begins the next epoch."""
+        self.earlier_seconds += self.epoch_seconds
+        self.epoch += 1
+        self.batches = 0
+        self.epoch_seconds = 0.0
+
+    @property
+    def hours_heard(self) -> float:
+        """Hours of speech trained on so far."""
+        return (self.earlier_seconds + self.epoch_seconds) / 3600
+
+    def progress(self, kept_seconds: float, planned_seconds: float) -> float:
+        """The share of the whole training that is done, in [0, 1]; exactly 1 at its end, also under pruning.
+
+        Args:
+            kept_seconds: Speech that this epoch keeps.
+            planned_seconds: Speech that the epochs after it are expected to keep.
+        """
+        total = self.earlier_seconds + max(kept_seconds, self.epoch_seconds) + planned_seconds
+        return (self.earlier_seconds + self.epoch_seconds) / total
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return asdict(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over a saved position."""
+        for name, value in state.items():
+            setattr(self, name, value)

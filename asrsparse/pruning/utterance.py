@@ -1,0 +1,284 @@
+"""Utterance pruning: which utterances an epoch trains on.
+
+Shape legend: N utterances of the corpus, B utterances of a batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from asrsparse.pruning.policies import KeepAll, Policy
+from asrsparse.pruning.scores import NEVER, ScoreTable
+
+
+@dataclass(frozen=True)
+class KeptSet:
+    """The utterances that one epoch keeps; frozen, so that samplers may ask it ahead of training.
+
+    Attributes:
+        table: The score table, whose rows `kept` speaks of.
+        kept: True for what is kept (N,).
+    """
+
+    table: ScoreTable
+    kept: NDArray[np.bool_]
+
+    def __contains__(self, utterance_id: str) -> bool:
+        return bool(self.kept[self.table.positions([utterance_id])[0]])
+
+    def __len__(self) -> int:
+        return int(self.kept.sum())
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """Row numbers of the kept utterances, ascending: what a map-style data set is sampled by."""
+        return np.flatnonzero(self.kept)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of speech that are kept."""
+        return float(self.table.durations[self.kept].sum(dtype=np.float64))
+
+    @property
+    def share(self) -> float:
+        """The share of the speech that is kept, in seconds, in [0, 1]."""
+        return self.seconds / float(self.table.durations.sum(dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """When and among what a policy chooses; the choice itself is the policy's.
+
+    Args:
+        num_epochs: Epochs of the training.
+        warmup_epochs: First epochs on all data, so that scores exist (only for policies that need scores).
+        final_epochs: Last epochs on all data (InfoBatch, arXiv 2303.04947, ends with 12.5 % of them).
+        num_strata: Strata of duration in which the policy chooses apart, so that the length distribution stays; 1: off.
+        max_age: Epochs after which an unseen utterance is kept whatever its score; None never forces one.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    num_epochs: int
+    warmup_epochs: int = 1
+    final_epochs: int = 0
+    num_strata: int = 10
+    max_age: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_epochs < 1:
+            raise ValueError(f"num_epochs: got {self.num_epochs}, allowed is at least 1.")
+        if min(self.warmup_epochs, self.final_epochs) < 0:
+            raise ValueError(
+                f"pruning.warmup_epochs and final_epochs: got {self.warmup_epochs} and {self.final_epochs}, "
+                "allowed is at least 0."
+            )
+        if self.num_strata < 1:
+            raise ValueError(f"pruning.num_strata: got {self.num_strata}, allowed is at least 1 (1 is off).")
+        if self.max_age is not None and self.max_age < 1:
+            raise ValueError(f"pruning.max_age: got {self.max_age}, allowed is null or at least 1 epoch.")
+
+    def first_pruned(self, policy: Policy) -> int:
+        """The first epoch that is not on all data."""
+        return self.warmup_epochs if policy.needs_scores else 0
+
+    def prunes(self, policy: Policy, epoch: int) -> bool:
+        """Whether `epoch` lies between the first and the final epochs on all data."""
+        return self.first_pruned(policy) <= epoch < self.num_epochs - self.final_epochs
+
+    def progress(self, policy: Policy, epoch: int) -> float:
+        """How far the pruned epochs have come in `epoch`: 0 in the first, 1 in the last."""
+        last = self.num_epochs - self.final_epochs - 1
+        first = self.first_pruned(policy)
+        return (epoch - first) / (last - first) if last > first else 1.0
+
+
+def select(table: ScoreTable, policy: Policy, plan: PruningPlan, epoch: int, seed: int) -> NDArray[np.bool_]:
+    """Chooses the utterances of an epoch: a pure function of its arguments.
+
+    Utterances that the model never saw, and those older than `max_age`, come first; the policy shares out what is left
+    of the budget, in each stratum of duration apart.
+
+    Returns:
+        True for what is kept (N,).
+    """
+    if not plan.prunes(policy, epoch):
+        return np.ones(len(table), dtype=np.bool_)
+    rng = np.random.default_rng([seed, epoch])
+    forced = _forced(table, policy, plan, epoch)
+    kept: NDArray[np.bool_] = forced.copy()
+    for stratum in strata_of_duration(table.durations, plan.num_strata):
+        budget = policy.keep_ratio * float(table.durations[stratum].sum(dtype=np.float64))
+        budget -= float(table.durations[stratum[forced[stratum]]].sum(dtype=np.float64))
+        free = stratum[~forced[stratum]]
+        if budget > 0 and len(free):
+            kept[free] = policy.select(
+                table.scores[free], table.durations[free], budget, plan.progress(policy, epoch), rng
+            )
+    return kept
+
+
+def _forced(table: ScoreTable, policy: Policy, plan: PruningPlan, epoch: int) -> NDArray[np.bool_]:
+    """True for the utterances that this epoch must keep (N,)."""
+    never_seen = (table.last_seen == NEVER) & policy.needs_scores
+    oldest_allowed = NEVER if plan.max_age is None else epoch - plan.max_age
+    forced: NDArray[np.bool_] = never_seen | (table.last_seen < oldest_allowed)
+    return forced
+
+
+def strata_of_duration(durations: NDArray[np.floating[Any]], num_strata: int) -> list[NDArray[np.int64]]:
+    """Parts utterances by duration into strata of equal counts (ties by position); every utterance is in exactly one.
+
+    Example:
+        >>> [s.tolist() for s in strata_of_duration(np.array([5.0, 1.0, 3.0, 2.0]), 2)]
+        [[1, 3], [2, 0]]
+    """
+    by_duration = np.argsort(durations, kind="stable")
+    return [s for s in np.array_split(by_duration, min(num_strata, len(durations))) if len(s)]
+
+
+class DynamicPruner:
+    """Decides before each epoch which utterances to train on, by the losses that training itself reports.
+
+    Args:
+        ids: N different utterance ids.
+        durations: Durations (N,) in seconds.
+        policy: Which part to keep; `KeepAll()` is the baseline.
+        plan: When and among what the policy chooses.
+        seed: Seed of the policy's own generators.
+        smoothing: Weight of the older score in the moving average, in [0, 1).
+
+    Example:
+        >>> from asrsparse.pruning import EasyToHard
+        >>> plan = PruningPlan(num_epochs=3, num_strata=1)
+        >>> pruner = DynamicPruner(["a", "b", "c"], [1.0, 1.0, 1.0], EasyToHard(keep_ratio=0.67), plan)
+        >>> kept = pruner.start_epoch(0)
+        >>> len(kept)
+        3
+        >>> loss = pruner.observe(["a", "b", "c"], torch.tensor([3.0, 1.0, 2.0]))
+        >>> round(loss.item(), 6)
+        2.0
+        >>> kept = pruner.start_epoch(1)
+        >>> [i for i in "abc" if i in kept]
+        ['b', 'c']
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        durations: Sequence[float],
+        policy: Policy | None = None,
+        plan: PruningPlan | None = None,
+        seed: int = 0,
+        smoothing: float = 0.5,
+    ) -> None:
+        self.table = ScoreTable(ids, durations, smoothing)
+        self.policy = policy if policy is not None else KeepAll()
+        self.plan = plan if plan is not None else PruningPlan(num_epochs=1)
+        self.seed = seed
+        self._epoch = NEVER
+        self._kept: KeptSet | None = None
+        self._observed: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def start_epoch(self, epoch: int) -> KeptSet:
+        """Takes the observed losses into the scores, then chooses the utterances of `epoch`.
+
+        With several processes every rank calls it, since the losses are gathered here; all get the same set. Within the
+        epoch, also after a resume, the set stays as it is: calling again returns it.
+        """
+        if self._kept is None or epoch != self._epoch:
+            self.end_epoch()
+            self._epoch = epoch
+            self._kept = KeptSet(self.table, select(self.table, self.policy, self.plan, epoch, self.seed))
+        return self._kept
+
+    def observe(self, ids: Sequence[str], losses: torch.Tensor) -> torch.Tensor:
+        """Records the losses of a batch as scores and returns their mean, to call `backward` on.
+
+        Args:
+            ids: B ids of the batch.
+            losses: Loss per token of each utterance (B,), in any float type, with its graph.
+
+        Returns:
+            The mean loss, 0-d.
+        """
+        self._observed.append((torch.from_numpy(self.table.positions(ids)), losses.detach().float().cpu()))
+        return losses.mean()
+
+    def end_epoch(self) -> None:
+        """Moves the observed losses of all ranks into the score table. Called by `start_epoch`; harmless to repeat."""
+        positions, losses = _gather(*self._joined())
+        finite = torch.isfinite(losses)
+        # A rank that had to borrow an utterance to fill its last batch repeats it: the last loss counts.
+        self.table.update(positions[finite].numpy(), losses[finite].numpy(), self._epoch)
+        self._observed = []
+
+    def _joined(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What this rank observed since the epoch began: row numbers and losses."""
+        positions = torch.cat([torch.empty(0, dtype=torch.int64), *(p for p, _ in self._observed)])
+        losses = torch.cat([torch.empty(0), *(v for _, v in self._observed)])
+        return positions, losses
+
+    def planned_seconds(self, after_epoch: int) -> float:
+        """Seconds of speech that the epochs after `after_epoch` are expected to keep, for schedules."""
+        total = float(self.table.durations.sum(dtype=np.float64))
+        epochs = range(after_epoch + 1, self.plan.num_epochs)
+        return sum(total * (self.policy.keep_ratio if self.plan.prunes(self.policy, e) else 1.0) for e in epochs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Scores, the kept set, and what all ranks observed since the epoch began: tensors and plain numbers only.
+
+        With several processes every rank calls it.
+        """
+        kept = self._kept.kept if self._kept is not None else np.empty(0, dtype=np.bool_)
+        positions, losses = _gather(*self._joined())
+        return {
+            "seed": self.seed,
+            "epoch": self._epoch,
+            "table": self.table.state_dict(),
+            "kept": torch.from_numpy(np.packbits(kept)),
+            "observed_positions": positions,
+            "observed_losses": losses,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where a saved run was.
+
+        Raises:
+            ValueError: If the state is of another corpus or another seed.
+        """
+        if state["seed"] != self.seed:
+            raise ValueError(
+                f"The saved pruner has seed {state['seed']}, this one {self.seed}: its kept sets would differ. Resume "
+                "with the seed that the run began with."
+            )
+        self.table.load_state_dict(state["table"])
+        self._epoch = state["epoch"]
+        # One rank takes what all had observed, since the end of the epoch gathers it again.
+        self._observed = [(state["observed_positions"], state["observed_losses"])] if _rank() == 0 else []
+        if len(state["kept"]):
+            kept = np.unpackbits(state["kept"].numpy(), count=len(self.table)).astype(np.bool_)
+            self._kept = KeptSet(self.table, kept)
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if _is_distributed() else 0
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _gather(positions: torch.Tensor, losses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Joins what all ranks observed, in the order of ranks; batches and so counts may differ between ranks."""
+    if not _is_distributed():
+        return positions, losses
+    parts: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, (positions, losses))
+    gathered = [part for part in parts if part is not None]
+    return torch.cat([p for p, _ in gathered]), torch.cat([v for _, v in gathered])

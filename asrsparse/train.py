@@ -1,0 +1,249 @@
+"""Prepared cuts -> a trained, averaged model: reads the configuration, builds the parts, lets Lightning run them."""
+
+import logging
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+
+from asrsparse.callbacks import (
+    EpochLog,
+    PruningLog,
+    ResumeCheckpoint,
+    Snapshots,
+    StopOnSignal,
+    Stopwatch,
+)
+from asrsparse.checkpoints import average, load_weights, read_snapshots, save_weights
+from asrsparse.config import build, flatten
+from asrsparse.cuts import read_cuts
+from asrsparse.datamodule import SpeechDataModule
+from asrsparse.environment import environment
+from asrsparse.files import read_json, write_json, write_text
+from asrsparse.lightning_module import ASRLightningModule
+from asrsparse.masks import SparseMasks
+from asrsparse.models.asr import ASRModel
+from asrsparse.position import Position
+from asrsparse.pruning import DynamicPruner
+from asrsparse.tokenizer import Tokenizer, load_tokenizer
+
+logger = logging.getLogger(__name__)
+
+_NOT_PART_OF_A_RUN = ("corpus", "decode", "recipe_name", "systems", "exp_dir", "run_dir", "hydra", "vocab_size")
+"""Keys that may differ between two sittings of a run: they say where things lie and what happens after training."""
+
+
+def train(config: DictConfig, command: str) -> dict[str, Any]:
+    """Trains the system of a configuration, or goes on with it; a finished one is not trained again.
+
+    Args:
+        config: The composed configuration.
+        command: The command that led here, for the record.
+
+    Returns:
+        What `train.json` holds: hours heard, seconds, density, parameters and so on.
+
+    Raises:
+        ValueError: If the run's folder holds a run of another configuration, or the configuration is wrong.
+        Interrupted: If a signal stopped the training, after a checkpoint was written.
+    """
+    run_dir = Path(config.run_dir)
+    _claim(run_dir, config)
+    if (run_dir / "train.json").is_file() and (run_dir / "model.safetensors").is_file():
+        logger.info("%s is already trained.", run_dir)
+        return dict(read_json(run_dir / "train.json"))
+    L.seed_everything(config.seed, verbose=False)
+    cuts_dir = Path(config.data_dir) / "cuts"
+    tokenizer = load_tokenizer(cuts_dir)
+    module = build_module(config, cuts_dir, tokenizer)
+    data = build_data(config, cuts_dir, tokenizer, module)
+    stopwatch = Stopwatch()
+    _fit(config, run_dir, module, data, stopwatch)
+    return _finish(config, run_dir, module, stopwatch, command)
+
+
+def build_model(config: DictConfig, vocab_size: int) -> ASRModel:
+    """The recogniser of a configuration, freshly initialised."""
+    config.vocab_size = vocab_size
+    model: ASRModel = build(config.model)
+    return model
+
+
+def build_pruner(config: DictConfig, ids: Sequence[str], durations: Sequence[float]) -> DynamicPruner:
+    """The pruner of a configuration over the training utterances."""
+    return DynamicPruner(
+        ids,
+        durations,
+        policy=build(config.pruning.policy),
+        plan=build(config.pruning.plan),
+        seed=config.seed,
+        smoothing=config.pruning.smoothing,
+    )
+
+
+def build_module(config: DictConfig, cuts_dir: Path, tokenizer: Tokenizer) -> ASRLightningModule:
+    """Model, masks, pruner and optimiser of a configuration, ready to train."""
+    cuts = [(cut.id, cut.duration) for cut in read_cuts(cuts_dir, "train")]
+    pruner = build_pruner(config, *map(list, zip(*cuts, strict=True)))
+    model = build_model(config, tokenizer.vocab_size)
+    return ASRLightningModule(
+        model,
+        masks=SparseMasks.attach(model, build(config.masks.method)),
+        pruner=pruner,
+        position=Position(),
+        optimizer=build(config.optim.optimizer),
+        lr_schedule=build(config.optim.lr_schedule),
+        lr=config.optim.lr,
+        weight_decay=config.optim.weight_decay,
+    )
+
+
+def build_data(
+    config: DictConfig, cuts_dir: Path, tokenizer: Tokenizer, module: ASRLightningModule
+) -> SpeechDataModule:
+    """The data module that feeds `module`; they share the pruner and the position."""
+    return SpeechDataModule(
+        read_cuts(cuts_dir, "train"),
+        read_cuts(cuts_dir, "dev"),
+        tokenizer,
+        pruner=module.pruner,
+        position=module.position,
+        batch_seconds=config.trainer.batch_seconds,
+        num_buckets=config.trainer.num_buckets,
+        num_workers=config.trainer.num_workers,
+        seed=config.seed,
+    )
+
+
+def _fit(
+    config: DictConfig, run_dir: Path, module: ASRLightningModule, data: SpeechDataModule, stopwatch: Stopwatch
+) -> None:
+    checkpoint = ResumeCheckpoint(run_dir / "last.ckpt", config.trainer.save_every_steps)
+    num_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    trainer = L.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=num_processes,
+        num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // num_processes,
+        # Once masks are learned, their logits get no gradient any more, and DDP would wait for it.
+        strategy="ddp_find_unused_parameters_true" if num_processes > 1 else "auto",
+        precision=resolve_precision(config.trainer.precision, config.trainer.accelerator),
+        max_epochs=config.trainer.num_epochs,
+        accumulate_grad_batches=config.trainer.accumulate,
+        gradient_clip_val=config.trainer.clip,
+        logger=TensorBoardLogger(run_dir, name="", version="tensorboard"),
+        callbacks=[
+            stopwatch,
+            TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 0),
+            EpochLog(config.trainer.num_epochs, stopwatch),
+            PruningLog(run_dir / "pruning", [cut.id for cut in data.train_cuts]),
+            Snapshots(run_dir / "snapshots", build(config.trainer.average)),
+            StopOnSignal(checkpoint),
+            checkpoint,
+        ],
+        use_distributed_sampler=False,  # lhotse's samplers part the batches among ranks themselves
+        reload_dataloaders_every_n_epochs=1,  # a loader serves one epoch: its kept set
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+    )
+    resume_from = checkpoint.path if checkpoint.path.is_file() else None
+    if resume_from is not None:
+        logger.info("going on from %s", resume_from)
+    trainer.fit(module, data, ckpt_path=resume_from, weights_only=True)
+
+
+def _finish(
+    config: DictConfig, run_dir: Path, module: ASRLightningModule, stopwatch: Stopwatch, command: str
+) -> dict[str, Any]:
+    """Averages the snapshots and records what the training cost."""
+    record = {
+        "name": config.name,
+        "command": command,
+        "seed": config.seed,
+        "epochs": module.position.epoch,
+        "steps": module.position.steps,
+        "hours_heard": module.position.hours_heard,
+        "train_seconds": stopwatch.seconds,
+        "density": module.masks.overall_density,
+        "masked_density": module.masks.density,
+        "masks": config.masks.name,
+        "parameters": module.masks.num_parameters,
+        "peak_memory_gib": peak_memory_gib(),
+        "environment": environment(),
+    }
+    if module.global_rank == 0:
+        snapshots = read_snapshots(run_dir / "snapshots")
+        epochs = ",".join(str(s.epoch) for s in snapshots)
+        save_weights(run_dir / "model.safetensors", average(snapshots), {"epochs": epochs})
+        write_json(run_dir / "train.json", record)
+        logger.info("%s is trained: %.2f h heard in %.0f s.", run_dir, record["hours_heard"], record["train_seconds"])
+    return record
+
+
+def load_model(config: DictConfig, tokenizer: Tokenizer) -> ASRModel:
+    """The finished model of a run, for decoding.
+
+    Raises:
+        ValueError: If there is none, or it is of another configuration.
+    """
+    model = build_model(config, tokenizer.vocab_size)
+    path = Path(config.run_dir) / "model.safetensors"
+    try:
+        model.load_state_dict(load_weights(path))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} is of another model than the configuration describes: {str(error).splitlines()[1].strip()} Decode "
+            "with the overrides that the run was trained with, or train again under another name=NAME."
+        ) from None
+    return model.eval()
+
+
+def resolve_precision(precision: str, accelerator: str) -> Any:
+    """Turns `auto` into bf16 where the processor computes in it natively, else float32; leaves other values alone.
+
+    On a CPU without AVX-512 BF16, bf16 is emulated and slower than float32.
+    """
+    if precision != "auto":
+        return precision
+    on_gpu = torch.cuda.is_available() and accelerator != "cpu"
+    native = torch.cuda.is_bf16_supported(False) if on_gpu else torch.cpu._is_avx512_bf16_supported()
+    return "bf16-mixed" if native else "32-true"
+
+
+def peak_memory_gib() -> float:
+    """The largest resident memory of this process so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _claim(run_dir: Path, config: DictConfig) -> None:
+    """Makes the folder of a run and writes its configuration there, or checks that it holds the same run."""
+    path = run_dir / "config.yaml"
+    wanted = _of_the_run(config)
+    if path.is_file():
+        found = _of_the_run(OmegaConf.load(path))
+        different = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
+        if different:
+            shown = "; ".join(f"{k}: {found.get(k)} there, {wanted.get(k)} now" for k in different[:5])
+            raise ValueError(
+                f"{run_dir} holds a run with another configuration ({shown}). Give this run another name (name=NAME), "
+                f"or delete the folder to train it anew."
+            )
+    elif int(os.environ.get("RANK", "0")) == 0:
+        write_text(path, OmegaConf.to_yaml(config))
+    if int(os.environ.get("RANK", "0")) == 0:
+        handler = logging.FileHandler(run_dir / "train.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+        logging.getLogger("asrsparse").addHandler(handler)
+
+
+def _of_the_run(config: Any) -> dict[str, Any]:
+    """The values that make a run what it is, by dotted key."""
+    return {key: value for key, value in flatten(config).items() if key.split(".")[0] not in _NOT_PART_OF_A_RUN}

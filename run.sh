@@ -1,0 +1,168 @@
+#!/usr/bin/env bash
+# From nothing to a table of word error rates: makes .venv, then runs the stages of a recipe. ./run.sh --help explains.
+set -euo pipefail
+
+usage() {
+  cat <<'HELP'
+Trains speech recognisers on less data and with fewer weights, and compares them with training on everything.
+
+  ./run.sh [OPTION ...] [HYDRA_OVERRIDE ...]     set up .venv (once), then a recipe from its corpus to its WER table
+  ./run.sh test [PYTEST_ARGUMENT ...]            set up .venv (once), then ruff, mypy and the tests
+
+Options
+  --recipe NAME        mini (default; a corpus synthesised on the spot) or grid (the GRID corpus, which you have)
+  --corpus-dir DIR     where the corpus lies; grid needs it until stage 1 is done
+  --systems "A B"      which systems, in this order (default: full-dense easy2hard masks easy2hard-masks); the first one
+                       is what the others are compared with
+  --stage N            the first stage to run (default 1)
+  --stop-stage N       the last stage to run (default 5)
+  --help               this text
+
+Stages
+  1 prepare   corpus -> validated manifests and cuts         data/<corpus>/
+  2 train     each system; takes up where it was stopped     exp/<recipe>/<system>/
+  3 decode    each system's averaged model on the test set   exp/<recipe>/<system>/decode_*/
+  4 score     word and character errors with intervals       exp/<recipe>/<system>/decode_*/{result.txt,score.json}
+  5 report    the table                                      exp/<recipe>/RESULTS.md and results.json
+
+What is done already is not done again: stop it at any moment and call it again. Further words are Hydra overrides for
+every stage and system. The environment variable PYTHON names the interpreter for .venv.
+
+Examples
+  ./run.sh                                                   the mini recipe
+  ./run.sh --recipe grid --corpus-dir ~/corpora/grid         the same on GRID
+  ./run.sh --systems "full-dense easy2hard" --stage 2        two systems, from training on
+  ./run.sh --stage 3 decode=ctc_greedy                       decode again in another way
+HELP
+}
+
+fail() { echo "run.sh: $*" >&2; exit 2; }
+
+# "; did you mean X?" for the nearest of the further words, or nothing.
+nearest() { # WORD KNOWN ...
+  python3 -c 'import difflib, sys
+for word in difflib.get_close_matches(sys.argv[1], sys.argv[2:], n=1): print(f"; did you mean {word}?")' "$@" 2>/dev/null || true
+}
+
+check_known() { # KIND WORD KNOWN ...: fails unless WORD is known
+  local kind=$1 word=$2 known
+  shift 2
+  for known in "$@"; do [ "$word" != "$known" ] || return 0; done
+  fail "unknown $kind '$word'$(nearest "$word" "$@") Known: $*."
+}
+
+check_recipe() { # NAME
+  local known=("$root"/recipes/*/run.sh)
+  known=("${known[@]%/run.sh}")
+  check_known recipe "$1" "${known[@]##*/}"
+}
+
+check_systems() { # NAME ...
+  local known=("$root"/asrsparse/conf/system/*.yaml) name
+  known=("${known[@]%.yaml}")
+  for name in "$@"; do check_known system "$name" "${known[@]##*/}"; done
+}
+
+check_stage() { # OPTION VALUE
+  [[ $2 =~ ^[1-5]$ ]] || fail "$1 got '$2'; a stage is one of 1 prepare, 2 train, 3 decode, 4 score, 5 report."
+}
+
+needs_corpus_dir() { [ "$recipe" = grid ] && [ "$stage" -eq 1 ]; }
+
+is_prepared() { [ -f "$root/data/$recipe/cuts/.completed" ]; }
+
+# What can be known to be wrong is said now, before minutes go into .venv.
+check_corpus() {
+  local word
+  if [ -n "$corpus_dir" ]; then
+    [ "$recipe" != mini ] || fail "--corpus-dir got '$corpus_dir', but mini is synthesised and needs none. Leave it out, or" \
+      "name the recipe that it is for: --recipe grid."
+    [ -d "$corpus_dir" ] || fail "--corpus-dir got '$corpus_dir', which is no folder. Give the folder of the corpus."
+    [ -n "$(ls -A "$corpus_dir")" ] || fail "--corpus-dir got '$corpus_dir', which is empty. Give the folder of the corpus."
+    corpus_dir=$(cd "$corpus_dir" && pwd) # the commands run in the repository's root
+  elif needs_corpus_dir && ! is_prepared; then
+    for word in "${overrides[@]}"; do [[ $word != corpus.corpus_dir=* ]] || return 0; done
+    fail "--recipe grid needs the GRID corpus: add --corpus-dir DIR, the folder that holds s1/, s2/, ... and alignments/." \
+      "README.md says where to get it."
+  fi
+}
+
+run_tests() {
+  export OMP_NUM_THREADS=1 # one thread for each of pytest's two processes
+  .venv/bin/ruff check .
+  .venv/bin/ruff format --check .
+  .venv/bin/mypy
+  .venv/bin/pytest -n 2 "$@"
+}
+
+asrsparse() { # COMMAND [OVERRIDE ...]: one stage's command, shown before it runs
+  local command=("asrsparse" "$1" "recipe=$recipe" "${@:2}" "${corpus[@]}" "${overrides[@]}")
+  echo "+ ${command[*]}" >&2
+  ".venv/bin/${command[0]}" "${command[@]:1}"
+}
+
+prepare() {
+  if needs_corpus_dir && [[ "${corpus[*]} ${overrides[*]}" != *corpus.corpus_dir=* ]]; then # check_corpus saw the cuts
+    echo "run.sh: data/$recipe is prepared already; to compare it with the corpus, add --corpus-dir DIR" >&2
+  else
+    asrsparse prepare
+  fi
+}
+
+run_stages() {
+  local system corpus=()
+  # Hydra reads spaces, commas and the like inside quotes as they stand.
+  [ -z "$corpus_dir" ] || corpus=("corpus.corpus_dir='${corpus_dir//\'/\\\'}'")
+  if runs 1; then prepare; fi
+  for system in "${systems[@]}"; do if runs 2; then asrsparse train "system=$system"; fi; done
+  for system in "${systems[@]}"; do if runs 3; then asrsparse decode "system=$system"; fi; done
+  for system in "${systems[@]}"; do if runs 4; then asrsparse score "system=$system"; fi; done
+  if runs 5; then asrsparse report "systems=[$(IFS=,; echo "${systems[*]}")]"; fi
+}
+
+runs() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ]; }
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+if [ "${1:-}" = test ]; then
+  shift
+  cd "$root"
+  tools/setup_env.sh
+  run_tests "$@"
+  exit
+fi
+
+recipe=mini
+corpus_dir=""
+systems=(full-dense easy2hard masks easy2hard-masks)
+stage=1
+stop_stage=5
+overrides=()
+options=(--recipe --corpus-dir --systems --stage --stop-stage)
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) usage; exit ;;
+    --*=*) option=${1%%=*} value=${1#*=}; shift ;;
+    --*) option=$1 value=${2-}; shift $(($# > 1 ? 2 : 1)) ;;
+    *=*) overrides+=("$1"); shift; continue ;;
+    *) fail "unknown word '$1'$(nearest "$1" test "${options[@]}") Known: test, ${options[*]} and Hydra overrides (key=value)." ;;
+  esac
+  option=${option//_/-} # --stop_stage, as in ESPnet
+  check_known option "$option" "${options[@]}"
+  [ -n "$value" ] || fail "$option needs a value. ./run.sh --help explains."
+  case $option in
+    --recipe) check_recipe "$value"; recipe=$value ;;
+    --corpus-dir) corpus_dir=$value ;;
+    --systems) read -ra systems <<<"${value//,/ }"; check_systems "${systems[@]}" ;;
+    --stage) check_stage "$option" "$value"; stage=$value ;;
+    --stop-stage) check_stage "$option" "$value"; stop_stage=$value ;;
+  esac
+done
+
+[ "$stage" -le "$stop_stage" ] || fail "--stage $stage comes after --stop-stage $stop_stage; nothing would run."
+check_corpus
+
+cd "$root"
+tools/setup_env.sh
+run_stages

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import soundfile
+from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
+
+from asrsparse.corpora.manifests import is_prepared, manifest_paths, mark_prepared, read_split, write_split
+
+
+def utterance(folder, name: str = "u1", duration: float = 1.0):
+    soundfile.write(folder / f"{name}.wav", np.zeros(16_000, dtype=np.int16), 16_000)
+    recording = Recording.from_file(folder / f"{name}.wav")
+    return recording, SupervisionSegment(name, name, start=0.0, duration=duration, text="bin blue")
+
+
+def write(folder, *utterances):
+    recordings, segments = zip(*utterances, strict=True)
+    write_split(folder, "dev", RecordingSet.from_recordings(recordings), SupervisionSet.from_segments(segments))
+
+
+def test_manifests_come_back(tmp_path):
+    written = [utterance(tmp_path, "u1"), utterance(tmp_path, "u2")]
+    write(tmp_path / "manifests", *written)
+    recordings, supervisions = read_split(tmp_path / "manifests", "dev")
+    assert list(zip(recordings, supervisions, strict=True)) == written
+
+
+def test_only_the_two_files_are_left(tmp_path):
+    write(tmp_path / "manifests", utterance(tmp_path))
+    assert sorted((tmp_path / "manifests").iterdir()) == sorted(manifest_paths(tmp_path / "manifests", "dev"))
+
+
+def test_a_supervision_longer_than_its_recording_is_refused_and_nothing_written(tmp_path):
+    with pytest.raises(AssertionError, match="exceeded the bounds"):
+        write(tmp_path / "manifests", utterance(tmp_path, duration=2.0))
+    assert not (tmp_path / "manifests").exists()
+
+
+def test_the_same_id_twice_is_refused(tmp_path):
+    with pytest.raises(AssertionError, match="duplicated"):
+        write(tmp_path / "manifests", utterance(tmp_path), utterance(tmp_path))
+
+
+def test_a_split_that_was_never_prepared_names_the_remedy(tmp_path):
+    with pytest.raises(ValueError, match=r"No manifest .*dev_recordings.*asrsparse prepare.*train, dev, test"):
+        read_split(tmp_path, "dev")
+
+
+def test_prepared_means_with_these_very_arguments(tmp_path):
+    arguments = {"corpus_dir": "corpus", "max_left_out": 0.05}
+    assert not is_prepared(tmp_path / "manifests", arguments)
+    mark_prepared(tmp_path / "manifests", arguments)
+    assert is_prepared(tmp_path / "manifests", arguments)
+    assert not is_prepared(tmp_path / "manifests", {**arguments, "max_left_out": 0.1})

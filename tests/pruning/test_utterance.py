@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asrsparse.pruning import DynamicPruner, EasyToHard, KeepAll, PruningPlan, Random, ScoreTable, select
+from asrsparse.pruning.utterance import strata_of_duration
+
+IDS = [f"u{i:03d}" for i in range(200)]
+DURATIONS = np.random.default_rng(0).gamma(4.0, 1.0, len(IDS)) + 0.2
+
+
+def train(pruner, num_epochs, first=0, seed=0):
+    """Runs epochs with losses that depend on (utterance, epoch) alone; returns the kept sets."""
+    sets = []
+    for epoch in range(first, num_epochs):
+        kept = pruner.start_epoch(epoch)
+        sets.append(kept.kept.copy())
+        for batch in np.array_split(kept.positions, 7):
+            losses = torch.tensor([np.sin(seed + 13.0 * p + epoch) + 2 for p in batch])
+            pruner.observe([IDS[p] for p in batch], losses)
+    return sets
+
+
+def test_null_policy_keeps_everything_and_returns_the_plain_mean():
+    pruner = DynamicPruner(IDS, DURATIONS, KeepAll(), PruningPlan(num_epochs=3))
+    assert all(kept.all() for kept in train(pruner, 3))
+    losses = torch.rand(5, requires_grad=True)
+    loss = pruner.observe(IDS[:5], losses)
+    assert loss.item() == losses.mean().item()
+    loss.backward()
+    assert losses.grad.tolist() == [pytest.approx(0.2)] * 5
+
+
+@given(st.integers(1, 20), st.floats(0.1, 1.0), st.integers(0, 9))
+@settings(deadline=None, max_examples=30)
+def test_pruned_epochs_keep_the_budget_in_hours(num_strata, keep_ratio, seed):
+    plan = PruningPlan(num_epochs=4, warmup_epochs=1, num_strata=num_strata)
+    pruner = DynamicPruner(IDS, DURATIONS, EasyToHard(keep_ratio), plan, seed=seed)
+    train(pruner, 2, seed=seed)
+    share = pruner.start_epoch(2).share
+    assert share == pytest.approx(keep_ratio, abs=num_strata * DURATIONS.max() / DURATIONS.sum())
+
+
+@given(st.lists(st.floats(0.1, 30), min_size=1, max_size=60), st.integers(1, 20))
+def test_strata_hold_every_utterance_once(durations, num_strata):
+    strata = strata_of_duration(np.array(durations), num_strata)
+    assert sorted(np.concatenate(strata).tolist()) == list(range(len(durations)))
+
+
+def test_strata_keep_the_length_distribution_that_hard_scores_of_long_utterances_would_change():
+    table = ScoreTable(IDS, DURATIONS)
+    table.update(np.arange(len(IDS)), DURATIONS, epoch=0)  # the longer, the harder
+    means = {}
+    for num_strata in (1, 10):
+        plan = PruningPlan(num_epochs=10, warmup_epochs=1, num_strata=num_strata)
+        kept = select(table, EasyToHard(0.5), plan, epoch=9, seed=0)
+        means[num_strata] = DURATIONS[kept].mean() / DURATIONS.mean()
+    assert means[1] > 1.3
+    assert means[10] < 1.1
+
+
+def test_warmup_and_final_epochs_see_all_data():
+    plan = PruningPlan(num_epochs=6, warmup_epochs=2, final_epochs=1)
+    pruner = DynamicPruner(IDS, DURATIONS, EasyToHard(0.5), plan)
+    shares = [kept.mean() for kept in train(pruner, 6)]
+    assert shares[0] == shares[1] == shares[5] == 1.0
+    assert max(shares[2:5]) < 0.7
+
+
+def test_random_prunes_from_the_first_epoch_since_it_needs_no_scores():
+    pruner = DynamicPruner(IDS, DURATIONS, Random(0.5), PruningPlan(num_epochs=2, warmup_epochs=2))
+    assert pruner.start_epoch(0).share < 0.7
+
+
+def test_utterances_never_seen_are_kept_first():
+    table = ScoreTable(IDS, DURATIONS)
+    table.update(np.arange(150), np.zeros(150), epoch=0)
+    kept = select(table, EasyToHard(0.5), PruningPlan(num_epochs=9, num_strata=1), epoch=1, seed=0)
+    assert kept[150:].all()
+    assert not kept[:150].all()
+
+
+def test_no_utterance_stays_away_longer_than_max_age():
+    plan = PruningPlan(num_epochs=20, max_age=3, num_strata=1)
+    pruner = DynamicPruner(IDS, DURATIONS, EasyToHard(0.5), plan)
+    kept = np.stack(train(pruner, 20))
+    windows = [kept[e : e + 4].any(axis=0).all() for e in range(17)]
+    assert all(windows)
+
+
+def test_the_set_is_a_pure_function_of_seed_and_epoch():
+    sets = {}
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.manual_seed(ord(name))  # the global generators have no say
+        np.random.seed(ord(name))
+        sets[name] = DynamicPruner(IDS, DURATIONS, Random(0.5), PruningPlan(num_epochs=1), seed).start_epoch(0).kept
+    assert (sets["a"] == sets["b"]).all()
+    assert (sets["a"] != sets["c"]).any()
+
+
+def test_the_set_is_frozen_within_the_epoch():
+    pruner = DynamicPruner(IDS, DURATIONS, EasyToHard(0.5), PruningPlan(num_epochs=3))
+    train(pruner, 2)
+    first = pruner.start_epoch(2)
+    pruner.observe(IDS[:50], torch.full((50,), 100.0))
+    assert pruner.start_epoch(2) is first
+
+
+@pytest.mark.parametrize("stop_after", range(7))
+def test_resumed_in_the_middle_of_an_epoch_all_later_sets_are_the_same(stop_after, tmp_path):
+    def make():
+        return DynamicPruner(IDS, DURATIONS, EasyToHard(0.6), PruningPlan(num_epochs=6, num_strata=3))
+
+    def losses(p, epoch):
+        return torch.tensor([np.cos(7.0 * x + epoch) + 2 for x in p])
+
+    whole, resumed = make(), make()
+    reference = []
+    for epoch in range(6):
+        kept = whole.start_epoch(epoch)
+        reference.append(kept.kept.copy())
+        for number, batch in enumerate(np.array_split(kept.positions, 7)):
+            whole.observe([IDS[p] for p in batch], losses(batch, epoch))
+            if epoch == 2 and number == stop_after:
+                torch.save(whole.state_dict(), tmp_path / "state")
+    resumed.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    for epoch in range(2, 6):
+        kept = resumed.start_epoch(epoch)
+        assert (kept.kept == reference[epoch]).all()
+        for number, batch in enumerate(np.array_split(kept.positions, 7)):
+            if epoch > 2 or number > stop_after:
+                resumed.observe([IDS[p] for p in batch], losses(batch, epoch))
+    whole.end_epoch()
+    resumed.end_epoch()
+    assert (whole.table.scores == resumed.table.scores).all()
+
+
+def test_another_seed_is_refused_on_resume():
+    state = DynamicPruner(IDS, DURATIONS, seed=1).state_dict()
+    with pytest.raises(ValueError, match="saved pruner has seed 1, this one 2"):
+        DynamicPruner(IDS, DURATIONS, seed=2).load_state_dict(state)
+
+
+def test_losses_that_are_not_finite_do_not_become_scores():
+    pruner = DynamicPruner(["a", "b"], [1.0, 1.0])
+    pruner.start_epoch(0)
+    pruner.observe(["a", "b"], torch.tensor([float("inf"), 2.0]))
+    pruner.end_epoch()
+    assert pruner.table.last_seen.tolist() == [-1, 0]
+
+
+def test_planned_seconds_count_full_and_pruned_epochs():
+    plan = PruningPlan(num_epochs=4, warmup_epochs=1, final_epochs=1)
+    pruner = DynamicPruner(["a", "b"], [1.0, 3.0], EasyToHard(0.5), plan)
+    assert pruner.planned_seconds(after_epoch=-1) == 4.0 + 2.0 + 2.0 + 4.0
+    assert pruner.planned_seconds(after_epoch=2) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_epochs": 0}, "num_epochs: got 0, allowed is at least 1"),
+        ({"num_epochs": 1, "warmup_epochs": -1}, "warmup_epochs and final_epochs: got -1 and 0"),
+        ({"num_epochs": 1, "num_strata": 0}, "num_strata: got 0, allowed is at least 1"),
+        ({"num_epochs": 1, "max_age": 0}, "max_age: got 0, allowed is null or at least 1"),
+    ],
+)
+def test_a_plan_out_of_range_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PruningPlan(**arguments)
