@@ -1,0 +1,48 @@
+"""What an optimiser remembers of a weight (Adam's moments, SGD's momentum), and how it forgets a part of it."""
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def clear_moments(optimizer: Optimizer, parameter: nn.Parameter, dead: Tensor) -> None:
+    """Zeroes the moments of the dead weights, so that neither momentum nor an old scale moves them later.
+
+    This goes for everything that the optimiser keeps in the shape of the weight (`exp_avg`, `exp_avg_sq`,
+    `max_exp_avg_sq`, `momentum_buffer`, ...). SMET (https://arxiv.org/abs/2606.00888) finds loss spikes without it.
+
+    Args:
+        optimizer: Any torch optimiser.
+        parameter: One of its parameters.
+        dead: True where the mask is zero, bool, of the parameter's shape.
+    """
+    for moment in optimizer.state.get(parameter, {}).values():
+        if isinstance(moment, Tensor) and moment.shape == parameter.shape:
+            moment.masked_fill_(dead, 0.0)
+
+
+def forget(optimizer: Optimizer, parameter: nn.Parameter) -> None:
+    """Drops the state of a parameter, which stays in its group, so that optimiser state dicts still load."""
+    optimizer.state.pop(parameter, None)
+
+
+def require_held(optimizer: Optimizer, parameters: Iterable[nn.Parameter], what: str) -> None:
+    """Checks that the optimiser trains all these parameters.
+
+    Args:
+        optimizer: Any torch optimiser.
+        parameters: Those that it must hold.
+        what: What they are, for the message: `"mask logits"`.
+
+    Raises:
+        ValueError: If it does not hold one of them.
+    """
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    wanted = list(parameters)
+    lacking = sum(id(parameter) not in held for parameter in wanted)
+    if lacking:
+        raise ValueError(
+            f"{type(optimizer).__name__} does not hold {lacking} of {len(wanted)} {what}. "
+            "Build the optimiser from masks.param_groups(lr=..., weight_decay=...)."
+        )

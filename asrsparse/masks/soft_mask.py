@@ -1,0 +1,115 @@
+"""A weight under a soft mask, behind the model's own names.
+
+While a mask is learned, `torch.nn.utils.parametrize` makes `module.weight` the product of the weight and its mask, and
+moves the weight itself to `module.parametrizations.weight.original`. The hooks below undo this in state dicts: those of
+the model, and of any module that contains it, have the model's own keys and load strictly, as if there was no mask.
+The `Parameter` stays the same object throughout, so that an optimiser may hold it before, during and after.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from asrsparse.masks.weights import Weight
+
+_ORIGINAL = "parametrizations.weight.original"
+_LOGITS = "parametrizations.weight.0.logits"
+
+
+class SoftMask(nn.Module):
+    """Multiplies a weight by the mask sigmoid(l * phi) (MSRS, https://arxiv.org/abs/2406.17614, Section 2).
+
+    The logits phi are in float32 even for a weight of lower precision, since their steps are small next to their size.
+    The temperature l is a tensor, so that a compiled model reads its value and is not compiled again when it changes.
+    It is no buffer, so that no state dict has it and DDP does not send it; on the CPU it is a scalar to any device.
+
+    Args:
+        weight: The weight that gets the mask, of any shape.
+        logit: The value at which all logits start.
+        temperature: l, a 0-d tensor on the CPU; one for all the masks of a model.
+    """
+
+    def __init__(self, weight: Tensor, logit: float, temperature: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.full_like(weight, logit, dtype=torch.float32))
+        self.temperature = temperature
+
+    def mask(self) -> Tensor:
+        """The mask in (0, 1), of the shape of the weight."""
+        return torch.sigmoid(self.temperature * self.logits)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The masked weight, in the weight's own precision (autocast casts the product, as it casts a plain weight)."""
+        return weight * self.mask().to(weight.dtype)
+
+
+class SoftMaskedWeight:
+    """One weight of the model with its `SoftMask`, from construction until `remove`."""
+
+    def __init__(self, weight: Weight, logit: float, temperature: Tensor) -> None:
+        self.weight = weight
+        self.soft_mask = SoftMask(weight.parameter, logit, temperature)
+        parametrize.register_parametrization(weight.module, "weight", self.soft_mask)
+        self._hooks = (
+            weight.module.register_state_dict_post_hook(_save_under_own_name),  # type: ignore[no-untyped-call]
+            weight.module.register_load_state_dict_pre_hook(_load_from_own_name),  # type: ignore[no-untyped-call]
+        )
+
+    @property
+    def logits(self) -> nn.Parameter:
+        """The logits phi, of the shape of the weight; empty after `remove`."""
+        return self.soft_mask.logits
+
+    def remove(self) -> None:
+        """Leaves the plain module with the plain weight; the logits stay the same object, but take no memory."""
+        for hook in self._hooks:
+            hook.remove()
+        _restore_plain_module(self.weight)
+        self.logits.grad = None
+        self.logits.data = self.logits.data.new_empty(0)
+
+
+def _restore_plain_module(weight: Weight) -> None:
+    """Undoes the parametrisation, and the change of the order of parameters that came with it.
+
+    `parametrize.remove_parametrizations` would also empty the module's temporary class, which copies of the module (an
+    average of weights, say) still use.
+    """
+    module = weight.module
+    others = list(module.named_parameters(recurse=False))
+    del module.parametrizations
+    module.__class__ = type(module).__bases__[0]
+    for name, _ in others:
+        delattr(module, name)
+    for name, parameter in [("weight", weight.parameter), *others]:
+        module.register_parameter(name, parameter)
+
+
+def _save_under_own_name(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
+    """Renames the weight, leaves the logits out, and puts the weight first, as in the plain module."""
+    del state[prefix + _LOGITS]
+    others = {key: state.pop(key) for key in [prefix + name for name, _ in module.named_parameters(recurse=False)]}
+    state[prefix + "weight"] = state.pop(prefix + _ORIGINAL)
+    state.update(others)
+
+
+def _load_from_own_name(
+    module: nn.Module,
+    state: dict[str, Any],
+    prefix: str,
+    metadata: dict[str, Any],
+    strict: bool,
+    missing: list[str],
+    unexpected: list[str],
+    errors: list[str],
+) -> None:
+    """Renames the weight for loading, and lets the logits, which a model's state dict never has, stay as they are."""
+    own = dict(module.named_parameters())
+    if prefix + "weight" in state:
+        state[prefix + _ORIGINAL] = state.pop(prefix + "weight")
+    else:
+        missing.append(prefix + "weight")  # under the name that the user knows, in place of torch's own report
+        state[prefix + _ORIGINAL] = own[_ORIGINAL].data
+    state[prefix + _LOGITS] = own[_LOGITS].data

@@ -1,0 +1,245 @@
+"""The masks of one model, from the first step to the last."""
+
+import hashlib
+import logging
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from asrsparse.masks.moments import clear_moments, require_held
+from asrsparse.masks.phases import DensePhase, Exit, MaskMethod, Phase, SparsePhase
+
+logger = logging.getLogger(__name__)
+
+
+class SparseMasks:
+    """The masks of one model: what the training loop talks to. Made by `attach`; see the package for the loop.
+
+    The model stays the model: its parameters are the same objects, its state dict has its own keys and loads strictly
+    at any time, while the masks have a state dict of their own. Attach before the optimiser is built, to a model in the
+    precision in which it will be trained.
+
+    With DDP, all ranks hold the same masks, since they follow from gradients that are averaged; `fingerprint` is there
+    to compare. When `step` returns True, wrap the model in DDP anew: its reducer would wait for the gradients of the
+    logits, which have gone. Or wrap it with `find_unused_parameters=True` from the start.
+    """
+
+    def __init__(self, model: nn.Module, method: MaskMethod) -> None:
+        self._model = model
+        self._parameters = dict(model.named_parameters())  # the model's own, before any mask
+        self._phase: Phase = method.begin(model)
+        self._signature = _signature(self._phase)
+        self._extra_groups = self._phase.param_groups()
+        self._finished = False
+        self.exit_summary: dict[str, float] = {}
+        """The `summary` of the masks at the moment of their exit; empty before it."""
+
+    @classmethod
+    def attach(cls, model: nn.Module, method: MaskMethod) -> "SparseMasks":
+        """Puts masks on a model.
+
+        Args:
+            model: Any module; it is changed in place.
+            method: How the masks come about: `LearnedMask(...)`, or `DenseMask()` for none.
+
+        Raises:
+            ValueError: If no layer can be masked, or a pattern matches none, or the model has masks already.
+
+        Example:
+            >>> from asrsparse.masks import LearnedMask
+            >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+            >>> masks = SparseMasks.attach(model, LearnedMask(target_density=0.5, exclude=["2.*"]))
+            >>> optimizer = torch.optim.AdamW(masks.param_groups(lr=0.01, weight_decay=0.01))
+            >>> masks.phase, masks.num_masked, masks.num_parameters
+            ('learning', 128, 178)
+            >>> for step in range(1, 101):
+            ...     (model(torch.randn(4, 8)).square().mean() + masks.penalty()).backward()
+            ...     optimizer.step()
+            ...     left = masks.step(step / 100, optimizer)
+            >>> masks.phase, masks.exit_summary["density"]
+            ('dense', 0.5)
+        """
+        return cls(model, method)
+
+    @property
+    def phase(self) -> str:
+        """`"learning"`, `"dense"` or `"sparse"`."""
+        return self._phase.name
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of weights in the model, masked or not; logits are not counted."""
+        return sum(parameter.numel() for parameter in self._parameters.values())
+
+    @property
+    def num_masked(self) -> int:
+        """The number of weights that have, or had, a mask."""
+        return sum(weight.parameter.numel() for weight in self._phase.weights)
+
+    @property
+    def density(self) -> float:
+        """The share of the masked weights that the masks keep, in [0, 1]; 1 where nothing is masked (any more)."""
+        return self._phase.num_kept() / self.num_masked if self.num_masked else 1.0
+
+    @property
+    def overall_density(self) -> float:
+        """The share of all the model's weights that are not masked out, in [0, 1]."""
+        return 1.0 - (1.0 - self.density) * self.num_masked / self.num_parameters
+
+    @property
+    def changed_share(self) -> float:
+        """The share of mask bits that changed between the last two checks: 1.0 before the second, 0.0 once fixed."""
+        return self._phase.changed_share
+
+    def param_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """The optimiser's groups: matrices and kernels, vectors (norms, biases) without decay, then what the masks add.
+
+        The last is `{"name": "mask_logits", ...}` with a learning rate of its own, which a schedule with warm-up should
+        leave alone, as the masks are learned while it warms up. It stays, with empty tensors, after the exit.
+
+        Args:
+            lr: Learning rate of the model's parameters.
+            weight_decay: Weight decay of those with two dimensions or more.
+        """
+        trained = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
+        matrices = [parameter for parameter in trained if parameter.dim() >= 2]
+        vectors = [parameter for parameter in trained if parameter.dim() < 2]
+        return [
+            {"params": matrices, "lr": lr, "weight_decay": weight_decay, "name": "matrices"},
+            {"params": vectors, "lr": lr, "weight_decay": 0.0, "name": "vectors"},
+            *(dict(group) for group in self._extra_groups),
+        ]
+
+    def penalty(self) -> Tensor:
+        """The sparse regularisation to add to the loss, a 0-d tensor; exactly 0 without one."""
+        return self._phase.penalty()
+
+    def step(self, progress: float, optimizer: Optimizer) -> bool:
+        """To be called after each optimiser step.
+
+        Args:
+            progress: The share of training that is done, in [0, 1].
+            optimizer: The one that holds `param_groups`.
+
+        Returns:
+            Whether the masks left their phase in this step.
+
+        Raises:
+            ValueError: If `progress` is outside [0, 1], or the optimiser does not hold the masked weights and logits.
+        """
+        if not 0.0 <= progress <= 1.0:
+            raise ValueError(f"masks.step: got progress={progress}, allowed is the share of training done, in [0, 1].")
+        self._require_ours(optimizer)
+        if not self._phase.step(progress, optimizer) or self._phase.exit is None:
+            return False
+        self.finish(self._phase.exit, optimizer)
+        return True
+
+    def finish(self, exit: Exit, optimizer: Optimizer) -> None:
+        """Zeroes what is masked out and goes on without masks (`dense`) or with fixed ones (`sparse`).
+
+        The optimiser's moments of the zeroed weights are zeroed too.
+
+        Args:
+            exit: `"dense"`: all weights are trained from there. `"sparse"`: zeros stay zeros.
+            optimizer: The one that holds `param_groups`.
+
+        Raises:
+            ValueError: If `exit` is unknown, the masks have left their phase already, or the optimiser is another one.
+        """
+        if exit not in get_args(Exit):
+            raise ValueError(f"masks.finish: got exit={exit!r}, allowed are {', '.join(get_args(Exit))}.")
+        if self._finished:
+            raise ValueError(
+                f"masks.finish: got a second exit ({exit!r}) in phase {self.phase!r}; allowed is one. "
+                "Note that masks.step finishes by itself, at `until` or once the masks are stable."
+            )
+        self._require_ours(optimizer)
+        self.exit_summary = self.summary()
+        weight_masks = self._phase.weight_masks()
+        self._enter(exit, weight_masks, optimizer)
+        for weight, weight_mask in zip(self._phase.weights, weight_masks, strict=True):
+            with torch.no_grad():
+                weight.parameter.masked_fill_(~weight_mask, 0.0)
+            clear_moments(optimizer, weight.parameter, ~weight_mask)
+        logger.info("masks: %s from here, %s", exit, _in_words(self.exit_summary))
+
+    def summary(self) -> dict[str, float]:
+        """Numbers to log: densities, changed share, and those of the phase. Costs one pass over the masks."""
+        density = self.density
+        return {
+            "density": density,
+            "overall_density": 1.0 - (1.0 - density) * self.num_masked / self.num_parameters,
+            "changed_share": self.changed_share,
+            **self._phase.summary(),
+        }
+
+    def fingerprint(self) -> str:
+        """A hash of the phase and the binary masks, to compare between ranks or runs."""
+        digest = hashlib.sha256(self.phase.encode())
+        for weight_mask in self._phase.weight_masks():
+            digest.update(weight_mask.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def baked_state_dict(self) -> dict[str, Tensor]:
+        """The model's state dict with the weights that it computes with; loads strictly into the plain model."""
+        state = self._model.state_dict()
+        for weight, effective in zip(self._phase.weights, self._phase.effective_weights(), strict=True):
+            state[weight.name] = effective
+        return state
+
+    def state_dict(self) -> dict[str, Any]:
+        """The masks' own state: tensors and plain Python values, for `torch.load(..., weights_only=True)`."""
+        return {
+            "signature": self._signature,
+            "phase": self.phase,
+            "finished": self._finished,
+            "exit_summary": dict(self.exit_summary),
+            **self._phase.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state` was taken, on masks freshly attached by the same method.
+
+        The model's state dict and the optimiser's are loaded as well, in any order.
+
+        Raises:
+            ValueError: If the state is that of another model's masks, or these masks have left their phase already.
+        """
+        if state.get("signature") != self._signature:
+            raise ValueError(
+                f"The mask state is of another model: got {state.get('signature')}, allowed is {self._signature} "
+                "(a hash of the names and shapes of the masked weights). Attach with the model, the mask method and "
+                "the exclude patterns of the run that wrote it."
+            )
+        if self._finished:
+            raise ValueError(f"masks.load_state_dict: got masks in phase {self.phase!r}, allowed are fresh ones.")
+        if state["finished"]:
+            by_name = state.get("weight_masks", {})
+            self._enter(state["phase"], [by_name[weight.name] for weight in self._phase.weights if by_name], None)
+        self._phase.load_state_dict(state)
+        self.exit_summary = dict(state["exit_summary"])
+
+    def _require_ours(self, optimizer: Optimizer) -> None:
+        logits = (parameter for group in self._extra_groups for parameter in group["params"])
+        require_held(optimizer, (weight.parameter for weight in self._phase.weights), "masked weights")
+        require_held(optimizer, logits, "mask logits")
+
+    def _enter(self, exit: Exit, weight_masks: list[Tensor], optimizer: Optimizer | None) -> None:
+        """Leaves the phase that is on for the one after it."""
+        self._phase.end(optimizer)
+        weights = self._phase.weights
+        self._phase = DensePhase(weights) if exit == "dense" else SparsePhase(weights, weight_masks)
+        self._finished = True
+
+
+def _signature(phase: Phase) -> str:
+    """Names and shapes of the masked weights: their number, and a hash."""
+    lines = [f"{weight.name} {tuple(weight.parameter.shape)}" for weight in phase.weights]
+    return f"{len(lines)} weights, {hashlib.sha256(chr(10).join(lines).encode()).hexdigest()[:16]}"
+
+
+def _in_words(summary: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in summary.items())

@@ -1,0 +1,113 @@
+import pytest
+import torch
+from torch import nn
+
+from asrsparse.masks import LearnedMask, SparseMasks
+from asrsparse.schedules import Constant
+
+
+def teacher_student(method, num_steps, seed=0):
+    """Trains a small network to follow a sparse one, until the masks exit; yields the held-out loss of each step."""
+    torch.manual_seed(seed)
+    teacher, student = (nn.Sequential(nn.Linear(32, 64), nn.SiLU(), nn.Linear(64, 8)) for _ in range(2))
+    with torch.no_grad():
+        for layer in (teacher[0], teacher[2]):
+            layer.weight.copy_(torch.randn_like(layer.weight) * (torch.rand_like(layer.weight) < 0.2))
+    held_out = torch.randn(256, 32)
+    masks = SparseMasks.attach(student, method)
+    optimizer = torch.optim.AdamW(masks.param_groups(lr=3e-3))
+    for step in range(1, num_steps + 1):
+        inputs = torch.randn(64, 32)
+        loss = (student(inputs) - teacher(inputs).detach()).square().mean()
+        optimizer.zero_grad()
+        (loss + masks.penalty()).backward()
+        optimizer.step()
+        masks.step(step / num_steps, optimizer)
+        with torch.no_grad():
+            yield student, masks, (student(held_out) - teacher(held_out)).square().mean().item()
+        if masks.phase != "learning":
+            return
+
+
+@pytest.mark.parametrize("density", [0.5, 0.2])
+@pytest.mark.parametrize("num_steps", [100, 300])
+def test_a_phase_of_few_steps_reaches_the_target_near_binary(density, num_steps):
+    *_, (_, masks, _) = teacher_student(LearnedMask(until=1.0, target_density=density), num_steps)
+    assert masks.phase == "dense"
+    assert masks.exit_summary["density"] == pytest.approx(density, abs=0.02)
+    assert masks.exit_summary["near_binary_share"] > 0.97
+    assert masks.exit_summary["changed_share"] < 0.02
+
+
+@pytest.mark.parametrize("exit", ["dense", "sparse"])
+def test_the_exit_costs_hardly_any_loss(exit):
+    losses = [loss for *_, loss in teacher_student(LearnedMask(until=1.0, exit=exit, stable_share=0.0), 200)]
+    assert losses[-1] == pytest.approx(losses[-2], rel=0.03)  # the last step ends the phase
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_the_density_falls_towards_the_target_and_stays():
+    method = LearnedMask(until=1.0, target_density=0.3, stable_share=0.0)
+    densities = [masks.density for _, masks, _ in teacher_student(method, 100)][:-1]
+    assert densities[0] == 1.0
+    assert densities[20] > 0.5
+    assert all(density == pytest.approx(0.3, abs=0.02) for density in densities[55:])
+
+
+def test_a_stable_mask_ends_the_phase_early_but_not_before_the_target_is_reached():
+    steps = list(teacher_student(LearnedMask(until=1.0, stable_share=1.0, reach_by=0.4), 100))
+    assert len(steps) == 40
+
+
+def test_a_density_of_one_masks_nothing():
+    *_, (_, masks, _) = teacher_student(LearnedMask(until=1.0, target_density=1.0), 30)
+    assert masks.exit_summary["density"] > 0.97
+
+
+@pytest.mark.parametrize("penalty_on", ["logits", "mask"])
+def test_a_bare_penalty_makes_the_masks_sparser_within_the_clamp(penalty_on):
+    kept = {}
+    for weight in (0.01, 100.0):
+        method = LearnedMask(
+            until=1.0, target_density=None, penalty_weight=weight, penalty_on=penalty_on, temperature=Constant(2.0)
+        )
+        densities = []
+        for student, masks, _ in teacher_student(method, 80):
+            densities.append(masks.density)
+            if masks.phase == "learning":
+                logits = student[0].parametrizations.weight[0].logits
+                assert logits.abs().max() <= method.max_logit
+        kept[weight] = masks.exit_summary["density"]
+    assert kept[100.0] < 0.3 * kept[0.01]
+
+
+def test_the_penalty_is_lambda_times_the_mean_over_all_masked_weights():
+    for penalty_on, start in (("logits", 1.0), ("mask", torch.sigmoid(torch.tensor(2.0)).item())):
+        model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
+        method = LearnedMask(penalty_weight=4.0, penalty_on=penalty_on, logit=1.0, temperature=Constant(2.0))
+        penalty = SparseMasks.attach(model, method).penalty()
+        assert penalty.shape == ()
+        assert penalty.item() == pytest.approx(4.0 * start)
+        penalty.backward()
+        slope = 1.0 if penalty_on == "logits" else 2.0 * start * (1.0 - start)
+        assert torch.allclose(model[0].parametrizations.weight[0].logits.grad, torch.tensor(4.0 * slope / 25))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"until": 0.0}, r"got until=0.0, allowed is a share in \(0, 1\]"),
+        ({"until": 1.5}, r"got until=1.5, allowed is a share in \(0, 1\]"),
+        ({"target_density": 0.0}, r"got target_density=0.0, allowed is a share in \(0, 1\]"),
+        ({"target_density": 1.1}, r"got target_density=1.1, allowed is a share in \(0, 1\]"),
+        ({"exit": "warm"}, r"got exit='warm', allowed are dense, sparse"),
+        ({"penalty_on": "weights"}, r"got penalty_on='weights', allowed are logits, mask"),
+        ({"logit": 0.0}, r"got logit=0.0, allowed are positive values"),
+        ({"max_logit": -1.0}, r"got max_logit=-1.0, allowed are positive values"),
+        ({"target_density": None}, r"got target_density=None and penalty_weight=0.0; allowed is a target_density in"),
+        ({"penalty_weight": -1.0}, r"got target_density=0.5 and penalty_weight=-1.0"),
+    ],
+)
+def test_bad_settings_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LearnedMask(**arguments)
