@@ -119,7 +119,7 @@ def average(snapshots: Sequence[Snapshot]) -> dict[str, torch.Tensor]:
     latest = load_weights(snapshots[-1].path)
     for snapshot in snapshots[1:]:
         weights = load_weights(snapshot.path)
-        if weights.keys() != totals.keys():
+        if _shapes(weights) != _shapes(totals):
             raise ValueError(f"{snapshot.path} and {snapshots[0].path} are of different models; train in a new folder.")
         for name, value in weights.items():
             totals[name] += value
@@ -127,3 +127,7 @@ def average(snapshots: Sequence[Snapshot]) -> dict[str, torch.Tensor]:
         name: (totals[name] / len(snapshots)).to(value.dtype) if value.is_floating_point() else value
         for name, value in latest.items()
     }
+
+
+def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in weights.items()}

@@ -42,9 +42,6 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; a mistake of the user ends in one message and exit status 2, not in a traceback."""
-    # Threads that wait for work without spinning: the backward pass has a team of its own, and two spinning teams on a
-    # few cores, or a second program, slow a step many times over. Read when torch is loaded, so it is set before.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
     parsed = _parser().parse_args(arguments)
     if parsed.command not in COMMANDS:
@@ -94,9 +91,14 @@ def _prepare(config: "DictConfig", command: str) -> None:
 
 
 def _train(config: "DictConfig", command: str) -> None:
+    from asrsparse.callbacks import Interrupted
     from asrsparse.train import train
 
-    train(config, command)
+    try:
+        train(config, command)
+    except Interrupted as stopped:
+        sys.stderr.write(f"asrsparse: {stopped} Run the same command again to go on.\n")
+        sys.exit(130)
 
 
 def _decode(config: "DictConfig", command: str) -> None:

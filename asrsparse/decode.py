@@ -71,7 +71,9 @@ class JointBeamSearch:
             ValueError: If the model has no decoder.
         """
         hypotheses = self._search_of(model)(encoded)
-        return [int(t) for t in hypotheses[0].yseq[1:-1]] if hypotheses else []
+        best = hypotheses[0].yseq.tolist() if hypotheses else []
+        # Not just the first and last: a search that reaches its longest output ends it with the end's token twice.
+        return [token for token in best if token not in (BLANK, model.sos_eos)]
 
     def _search_of(self, model: ASRModel) -> BatchBeamSearch:
         if self._search is None or self._search[0] is not model:

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+_ROUNDING = 1e-7
+"""The score table rounds durations to float32, by 6e-8 at most: what was heard misses what was kept by as much."""
+
 
 @dataclass
 class Position:
@@ -56,8 +59,9 @@ class Position:
             kept_seconds: Speech that this epoch keeps.
             planned_seconds: Speech that the epochs after it are expected to keep.
         """
+        heard = self.earlier_seconds + self.epoch_seconds
         total = self.earlier_seconds + max(kept_seconds, self.epoch_seconds) + planned_seconds
-        return (self.earlier_seconds + self.epoch_seconds) / total
+        return 1.0 if heard > (1 - _ROUNDING) * total else heard / total
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers."""

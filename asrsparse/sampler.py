@@ -43,7 +43,7 @@ class EpochSampler(torch.utils.data.Sampler[CutSet]):
         first_batch: int = 0,
     ) -> None:
         if batch_seconds <= 0:
-            raise ValueError(f"data.batch_seconds: got {batch_seconds}, allowed is more than 0 seconds of audio.")
+            raise ValueError(f"trainer.batch_seconds: got {batch_seconds}, allowed is more than 0 seconds of audio.")
         self.first_batch = first_batch
         self._batches = DynamicBucketingSampler(
             cuts.filter(_IsKept(kept)),
@@ -75,8 +75,9 @@ def duration_bins(cuts: CutSet, num_buckets: int) -> list[float]:
     They are taken from all cuts, not from an epoch's kept set: a resumed run must find the same bounds.
 
     Returns:
-        At most `num_buckets - 1` ascending bounds; fewer where durations repeat.
+        At most `num_buckets - 1` ascending bounds; fewer where durations repeat or there are fewer cuts.
     """
+    num_buckets = min(num_buckets, sum(1 for _ in cuts))
     if num_buckets < 2:
         return []
     return sorted(set(estimate_duration_buckets(cuts, num_buckets)))

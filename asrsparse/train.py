@@ -4,6 +4,7 @@ import logging
 import os
 import resource
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def train(config: DictConfig, command: str) -> dict[str, Any]:
         logger.info("%s is already trained.", run_dir)
         return dict(read_json(run_dir / "train.json"))
     L.seed_everything(config.seed, verbose=False)
+    if config.trainer.num_threads is not None:
+        torch.set_num_threads(config.trainer.num_threads)
     cuts_dir = Path(config.data_dir) / "cuts"
     tokenizer = load_tokenizer(cuts_dir)
     module = build_module(config, cuts_dir, tokenizer)
@@ -126,6 +129,7 @@ def build_data(
 def _fit(
     config: DictConfig, run_dir: Path, module: ASRLightningModule, data: SpeechDataModule, stopwatch: Stopwatch
 ) -> None:
+    _quieten_lightning()
     checkpoint = ResumeCheckpoint(run_dir / "last.ckpt", config.trainer.save_every_steps)
     num_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     trainer = L.Trainer(
@@ -160,6 +164,13 @@ def _fit(
     trainer.fit(module, data, ckpt_path=resume_from, weights_only=True)
 
 
+def _quieten_lightning() -> None:
+    """Leaves what concerns the user: not Lightning's advertising, nor its notes on what is meant here."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning.*")
+
+
 def _finish(
     config: DictConfig, run_dir: Path, module: ASRLightningModule, stopwatch: Stopwatch, command: str
 ) -> dict[str, Any]:
@@ -173,7 +184,7 @@ def _finish(
         "hours_heard": module.position.hours_heard,
         "train_seconds": stopwatch.seconds,
         "density": module.masks.overall_density,
-        "masked_density": module.masks.density,
+        "density_at_exit": module.masks.exit_summary.get("density"),
         "masks": config.masks.name,
         "parameters": module.masks.num_parameters,
         "peak_memory_gib": peak_memory_gib(),

@@ -1,0 +1,214 @@
+"""Invariants of a whole training, through the command that a user types: the null objects, exact resume, two ranks."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from lhotse.dataset import DynamicBucketingSampler
+from micro import MICRO
+from safetensors.torch import load_file
+
+from asrsparse.batch import BatchDataset
+from asrsparse.config import build, compose_config
+from asrsparse.cuts import read_cuts
+from asrsparse.sampler import duration_bins
+from asrsparse.tokenizer import load_tokenizer
+from asrsparse.train import build_model, train
+
+EPOCHS = 3
+LEARNED = ["masks=learned", "masks.method.until=0.5", "pruning=easy2hard", "pruning.plan.warmup_epochs=1"]
+
+
+def overrides(tiny_corpus: Path, exp_dir: Path, *more: str) -> list[str]:
+    return [
+        *MICRO,
+        f"data_dir={tiny_corpus}",
+        f"exp_dir={exp_dir}",
+        f"trainer.num_epochs={EPOCHS}",
+        "trainer.accelerator=cpu",
+        "pruning.plan.final_epochs=0",
+        *more,
+    ]
+
+
+def command(words: list[str], *, launcher: tuple[str, ...] = ()) -> list[str]:
+    return [sys.executable, *launcher, "-m", "asrsparse", *words]
+
+
+def run(words: list[str], launcher: tuple[str, ...] = ()) -> None:
+    finished = subprocess.run(
+        command(words, launcher=launcher), env=one_thread(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+
+
+def one_thread() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def plain_loop(tiny_corpus: Path, words: list[str]) -> dict[str, torch.Tensor]:
+    """The same parts in a loop of their own: no pruner, no masks, no Lightning module."""
+    config = compose_config(words)
+    L.seed_everything(config.seed, verbose=False)
+    cuts = read_cuts(tiny_corpus / "cuts", "train")
+    tokenizer = load_tokenizer(tiny_corpus / "cuts")
+    model = build_model(config, tokenizer.vocab_size)
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    vectors = [p for p in model.parameters() if p.dim() < 2]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": config.optim.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=config.optim.lr,
+        betas=(0.9, 0.98),
+    )
+    lr_schedule = build(config.optim.lr_schedule)
+    total = EPOCHS * sum(cut.duration for cut in cuts)
+    bins = duration_bins(cuts, config.trainer.num_buckets)
+    heard = 0.0
+    model.train()
+    for epoch in range(EPOCHS):
+        sampler = DynamicBucketingSampler(
+            cuts,
+            max_duration=config.trainer.batch_seconds,
+            num_buckets=None,
+            duration_bins=bins,
+            shuffle=True,
+            seed=config.seed,
+        )
+        sampler.set_epoch(epoch)
+        for chosen in sampler:
+            for group in optimizer.param_groups:
+                group["lr"] = config.optim.lr * lr_schedule(heard / total)
+            batch = BatchDataset(tokenizer.encode)[chosen]
+            optimizer.zero_grad()
+            model(batch).total.mean().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.trainer.clip)
+            optimizer.step()
+            heard += batch.seconds
+    return model.state_dict()
+
+
+def test_no_pruning_and_dense_masks_equal_a_plain_loop_bit_for_bit(tiny_corpus, tmp_path):
+    words = overrides(tiny_corpus, tmp_path, "pruning=none", "masks=dense", "trainer.average.num=1")
+    train(compose_config(words), "test")
+    ours = load_file(tmp_path / "full-dense" / "model.safetensors")
+    plain = plain_loop(tiny_corpus, words)
+    assert ours.keys() == plain.keys()
+    different = [name for name in plain if not torch.equal(plain[name], ours[name])]
+    assert different == []
+
+
+def result_files(run_dir: Path) -> dict[str, bytes]:
+    """The weights and the files of the word error rate."""
+    decoded = run_dir / "decode_test_ctc_greedy"
+    files = [run_dir / "model.safetensors", *(decoded / n for n in ("ref.trn", "hyp.trn", "result.txt", "score.json"))]
+    return {path.name: path.read_bytes() for path in files}
+
+
+def test_killed_in_the_middle_of_epochs_and_resumed_a_run_ends_with_the_same_weights_and_wer(tiny_corpus, tmp_path):
+    results = {}
+    for name in ("whole", "killed"):
+        words = overrides(tiny_corpus, tmp_path / name, *LEARNED, "trainer.save_every_steps=1", "name=run")
+        if name == "killed":
+            kill_at_random_moments(words, tmp_path / name / "run" / "last.ckpt", times=3)
+        for stage in ("train", "decode", "score"):
+            run([stage, *words])
+        results[name] = result_files(tmp_path / name / "run")
+    assert results["killed"] == results["whole"]
+
+
+def kill_at_random_moments(words: list[str], checkpoint: Path, times: int) -> None:
+    """Starts the training and sends SIGKILL some checkpoints later, several times over; none may have ended by itself."""
+    moments = random.Random(0)
+    for _ in range(times):
+        process = subprocess.Popen(
+            command(["train", *words]), env=one_thread(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(moments.randint(2, 4)):
+            wait_for_new(checkpoint, process)
+        time.sleep(moments.random() * 0.1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def wait_for_new(path: Path, process: subprocess.Popen) -> None:
+    """Returns when `path` has been written anew."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    deadline = time.monotonic() + 120
+    while not path.exists() or path.stat().st_mtime_ns == before:
+        assert process.poll() is None, "the training ended before its next checkpoint"
+        assert time.monotonic() < deadline, "no new checkpoint within two minutes"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_and_the_same_command_goes_on(number, tiny_corpus, tmp_path):
+    words = overrides(tiny_corpus, tmp_path, "trainer.save_every_steps=1", "name=run")
+    checkpoint = tmp_path / "run" / "last.ckpt"
+    process = subprocess.Popen(command(["train", *words]), env=one_thread(), stderr=subprocess.PIPE, text=True)
+    wait_for_new(checkpoint, process)
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert f"{number.name} received: finishing this update" in messages
+    assert "Run the same command again to go on." in messages
+    assert "Traceback" not in messages
+    run(["train", *words])
+    assert "going on from" in (tmp_path / "run" / "train.log").read_text()
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_a_finished_run_is_not_trained_again(tiny_corpus, tmp_path):
+    config = compose_config(overrides(tiny_corpus, tmp_path, "trainer.num_epochs=1", "name=run"))
+    first = train(config, "test")
+    written = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    assert train(config, "test")["train_seconds"] == first["train_seconds"]
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_two_ranks_hear_each_utterance_and_end_with_one_model(tiny_corpus, tmp_path):
+    words = overrides(tiny_corpus, tmp_path, *LEARNED, "name=run", "trainer.batch_seconds=8")
+    run(["train", *words], launcher=("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"))
+    table = __import__("pyarrow.parquet").parquet.read_table(tmp_path / "run" / "pruning" / "epoch_000.parquet")
+    assert set(table["last_seen"].to_pylist()) == {0}
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_a_checkpoint_of_another_model_is_refused(tiny_corpus, tmp_path):
+    words = overrides(tiny_corpus, tmp_path, "trainer.num_epochs=1", "name=run")
+    train(compose_config(words), "test")
+    for file in ("model.safetensors", "config.yaml"):
+        (tmp_path / "run" / file).unlink()
+    with pytest.raises(
+        ValueError, match=r"checkpoint is of another model: .* is \(64,\) in the checkpoint and \(128,\) here"
+    ):
+        train(compose_config([*words, "model.encoder.linear_units=128"]), "test")
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_older_one_whole(tiny_corpus, tmp_path):
+    """The limit on the size of files stands for a full disk: writing fails in the middle."""
+    words = overrides(tiny_corpus, tmp_path, "name=run", "trainer.save_every_steps=1")
+    train(compose_config([*words, "trainer.num_epochs=1", "name=small"]), "test")
+    size = (tmp_path / "small" / "last.ckpt").stat().st_size
+    limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2})); "
+    limited += "from asrsparse.cli import main; main(sys.argv[1:])"
+    finished = subprocess.run(
+        [sys.executable, "-c", limited, "train", *words], env=one_thread(), capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 2
+    assert "last.ckpt cannot be written" in finished.stderr
+    assert "there is no older one. Make room and run the same command again" in finished.stderr
+    assert list((tmp_path / "run").glob("*.ckpt*")) == []
+    run(["train", *words])
+    assert (tmp_path / "run" / "model.safetensors").is_file()

@@ -1,0 +1,160 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from micro import MICRO
+
+from asrsparse.batch import PADDING_TOKEN, Batch
+from asrsparse.config import compose_config
+from asrsparse.models.asr import BLANK
+from asrsparse.train import build_model
+
+VOCABULARY = 12
+SAMPLES = 12000
+
+
+def make_model(*overrides):
+    torch.manual_seed(0)
+    return build_model(compose_config([*MICRO, *overrides]), VOCABULARY)
+
+
+def make_batch(token_lens, samples=SAMPLES, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(1, VOCABULARY - 1, (len(token_lens), max(token_lens)), generator=generator)
+    lens = torch.tensor(token_lens)
+    tokens[torch.arange(max(token_lens)) >= lens[:, None]] = PADDING_TOKEN
+    return Batch(
+        ids=[f"u{number}" for number in range(len(token_lens))],
+        audio=0.1 * torch.randn(len(token_lens), samples, generator=generator),
+        audio_lens=torch.full((len(token_lens),), samples),
+        tokens=tokens,
+        token_lens=lens,
+        seconds=len(token_lens) * samples / 16000,
+    )
+
+
+def alone(batch, row):
+    """The batch of one utterance of a batch."""
+    return Batch(
+        ids=[batch.ids[row]],
+        audio=batch.audio[row : row + 1],
+        audio_lens=batch.audio_lens[row : row + 1],
+        tokens=batch.tokens[row : row + 1, : batch.token_lens[row]],
+        token_lens=batch.token_lens[row : row + 1],
+        seconds=batch.seconds / len(batch.ids),
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model().eval()
+
+
+def test_a_loss_is_the_same_whoever_shares_the_batch(model):
+    # Audio of equal lengths: ESPnet's convolution module lets an utterance see the padding behind it.
+    batch = make_batch([5, 2, 7])
+    together = model(batch)
+    for row in range(3):
+        single = model(alone(batch, row))
+        for name in ("total", "ctc", "attention"):
+            torch.testing.assert_close(getattr(together, name)[row], getattr(single, name)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_ctc_loss_is_torchs_mean_of_the_utterance_alone(model):
+    batch = make_batch([5, 2, 7])
+    losses = model(batch).ctc
+    for row in range(3):
+        one = alone(batch, row)
+        encoded, lens = model.encode(one.audio, one.audio_lens)
+        log_probs = model.ctc.ctc_lo(encoded).log_softmax(dim=-1).transpose(0, 1)
+        reference = F.ctc_loss(log_probs, one.tokens, lens, one.token_lens, blank=BLANK, reduction="mean")
+        torch.testing.assert_close(losses[row], reference, rtol=1e-4, atol=1e-4)
+
+
+def test_an_attention_loss_is_the_mean_cross_entropy_over_tokens_and_the_end(model):
+    batch = make_batch([4])
+    encoded, lens = model.encode(batch.audio, batch.audio_lens)
+    end = torch.tensor([[VOCABULARY - 1]])
+    logits, _ = model.decoder(encoded, lens, torch.cat([end, batch.tokens], dim=1), batch.token_lens + 1)
+    targets = torch.cat([batch.tokens, end], dim=1)
+    reference = F.cross_entropy(logits[0], targets[0], label_smoothing=model.label_smoothing)
+    torch.testing.assert_close(model(batch).attention[0], reference, rtol=1e-4, atol=1e-4)
+
+
+def test_the_total_mixes_both_losses_by_the_ctc_weight(model):
+    losses = model(make_batch([5, 2]))
+    torch.testing.assert_close(losses.total, 0.3 * losses.ctc + 0.7 * losses.attention)
+    assert torch.all(losses.attention > 0)
+
+
+def test_without_a_decoder_the_loss_is_ctcs():
+    model = make_model("model.decoder=null", "model.ctc_weight=1.0").eval()
+    losses = model(make_batch([5, 2]))
+    assert torch.equal(losses.total, losses.ctc)
+    assert losses.attention.tolist() == [0.0, 0.0]
+    assert not [name for name, _ in model.named_parameters() if name.startswith("decoder")]
+
+
+def test_without_a_decoder_only_ctc_can_be_trained():
+    with pytest.raises(ValueError, match=r"model.ctc_weight: got 0.3 without a decoder; allowed is 1"):
+        make_model("model.decoder=null")
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.5])
+def test_a_ctc_weight_outside_its_range_is_refused(weight):
+    with pytest.raises(ValueError, match=rf"model.ctc_weight: got {weight}, allowed is \[0, 1\]"):
+        make_model(f"model.ctc_weight={weight}")
+
+
+def test_specaug_changes_features_in_training_only():
+    model = make_model("model.encoder.dropout_rate=0", "model.encoder.positional_dropout_rate=0")
+    seen = []
+    model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    batch = make_batch([3])
+    features, _ = model.frontend(batch.audio, batch.audio_lens)
+    for training in (True, False):
+        model.train(training)
+        model.encode(batch.audio, batch.audio_lens)
+    assert not torch.equal(seen[0], features)
+    assert torch.equal(seen[1], features)
+
+
+def test_without_specaug_training_sees_the_features_as_they_are():
+    model = make_model("model.specaug=null").train()
+    seen = []
+    model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    batch = make_batch([3])
+    model.encode(batch.audio, batch.audio_lens)
+    assert torch.equal(seen[0], model.frontend(batch.audio, batch.audio_lens)[0])
+
+
+def test_an_utterance_that_ctc_cannot_align_does_not_spoil_the_batch():
+    model = make_model("model.decoder=null", "model.ctc_weight=1.0").train()
+    losses = model(make_batch([60, 3])).total
+    losses.mean().backward()
+    assert losses[0] == 0
+    assert losses[1] > 0
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_every_weight_gets_a_gradient():
+    model = make_model().train()
+    model(make_batch([5, 2])).total.mean().backward()
+    without = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert without == []
+    assert all(torch.isfinite(weight.grad).all() for weight in model.parameters() if weight.requires_grad)
+
+
+def test_log_probs_are_float32_distributions_also_under_autocast(model):
+    batch = make_batch([3])
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        encoded, _ = model.encode(batch.audio, batch.audio_lens)
+        log_probs = model.ctc_log_probs(encoded)
+        losses = model(batch)
+    assert log_probs.dtype == torch.float32
+    torch.testing.assert_close(log_probs.exp().sum(dim=-1), torch.ones(log_probs.shape[:2]))
+    assert losses.total.dtype == torch.float32
+
+
+def test_encoder_frames_come_every_40_ms(model):
+    _, lens = model.encode(torch.zeros(1, 48000), torch.tensor([48000]))
+    assert lens.tolist() == [74]

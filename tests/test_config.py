@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_object
+from micro import MICRO
+from omegaconf import OmegaConf
+
+from asrsparse.config import CONF_DIR, build, compose_config, flatten
+from asrsparse.models.asr import ASRModel
+from asrsparse.train import build_model, build_pruner
+
+GROUPS = {
+    folder.name: sorted(file.stem for file in folder.glob("[!_]*.yaml"))
+    for folder in CONF_DIR.iterdir()
+    if folder.is_dir()
+}
+CHOICES = [f"{group}={choice}" for group, choices in GROUPS.items() for choice in choices]
+RECIPES_AND_SYSTEMS = [(recipe, system) for recipe in GROUPS["recipe"] for system in GROUPS["system"]]
+
+
+def refuse(*folder_and_name):
+    raise ValueError("what the target said")
+
+
+def give(**arguments):
+    return arguments
+
+
+def give_path(source_dir, path):
+    return source_dir, path
+
+
+def unreadable():
+    raise FileNotFoundError("no such file: words.txt")
+
+
+def broken():
+    raise KeyError("a bug of ours")
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_with_nothing_missing_and_targets_that_exist(choice):
+    config = compose_config([choice, "+vocab_size=30"])  # else known when the tokenizer is
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    targets = {value for key, value in flatten(config).items() if key.endswith("_target_")}
+    assert len(targets) > 5
+    assert all(callable(get_object(target)) for target in targets)
+
+
+@pytest.mark.parametrize(("recipe", "system"), RECIPES_AND_SYSTEMS)
+def test_a_recipe_and_a_system_choose_the_other_groups_and_build(recipe, system):
+    config = compose_config([f"recipe={recipe}", f"system={system}", *MICRO])
+    assert config.run_dir == f"exp/{recipe}/{system}"
+    assert config.data_dir == f"data/{recipe}"
+    assert config.corpus.name == recipe
+    pruner = build_pruner(config, ["a", "b"], [1.0, 2.0])
+    assert pruner.plan.num_epochs == config.trainer.num_epochs
+    assert (pruner.policy.keep_ratio < 1) == ("easy2hard" in system)
+    assert (config.masks.name == "learned") == ("masks" in system)
+    for part in (config.masks.method, config.optim.optimizer, config.optim.lr_schedule, config.trainer.average):
+        assert build(part) is not None
+    assert build(config.decode.decoder) is not None
+    assert isinstance(build_model(config, vocab_size=9), ASRModel)
+
+
+@pytest.mark.parametrize("pruning", GROUPS["pruning"])
+def test_every_pruning_builds_its_policy(pruning):
+    config = compose_config([f"pruning={pruning}"])
+    pruner = build_pruner(config, ["a"], [1.0])
+    assert pruner.policy.keep_ratio == config.pruning.keep_ratio
+
+
+def test_a_group_chosen_beside_a_recipe_wins_over_the_recipes_own():
+    config = compose_config(["recipe=grid", "model=small", "system=easy2hard", "pruning=random"])
+    assert config.model.encoder.output_size == 256
+    assert config.pruning.policy._target_ == "asrsparse.pruning.Random"
+
+
+def test_an_unknown_choice_is_answered_with_the_allowed_and_the_nearest():
+    with pytest.raises(ValueError, match=r"Unknown recipe: got 'gird', allowed are grid, mini\. Did you mean 'grid'\?"):
+        compose_config(["recipe=gird"])
+    with pytest.raises(ValueError, match=r"Unknown pruning: got 'zzz', allowed are easy, .*random\.$"):
+        compose_config(["pruning=zzz"])
+
+
+def test_an_unknown_key_is_answered_with_the_nearest_of_any_choice():
+    with pytest.raises(ValueError, match=r"got 'trainer.num_epoch'\. Did you mean 'trainer.num_epochs'\?"):
+        compose_config(["trainer.num_epoch=3"])
+    with pytest.raises(ValueError, match=r"got 'prunning'\. Did you mean 'pruning'\?"):
+        compose_config(["prunning=easy"])
+    with pytest.raises(
+        ValueError, match=r"got 'masks.method.target_densty'\. Did you mean 'masks.method.target_density'\?"
+    ):
+        compose_config(["masks=learned", "masks.method.target_densty=0.5"])
+
+
+def test_a_word_without_a_value_is_refused():
+    with pytest.raises(ValueError, match=r"Got 'easy2hard', allowed are overrides as key=value"):
+        compose_config(["easy2hard"])
+
+
+def test_a_value_that_hydra_cannot_read_is_quoted():
+    with pytest.raises(ValueError, match=r"cannot be composed from 'optim.lr=\['"):
+        compose_config(["optim.lr=["])
+
+
+def test_a_plus_adds_a_key_that_nobody_knows():
+    assert compose_config(["+note=new"]).note == "new"
+
+
+def test_build_gives_the_errors_of_the_target_itself():
+    with pytest.raises(ValueError, match=r"^what the target said$") as caught:
+        build(OmegaConf.create({"_target_": f"{__name__}.refuse"}))
+    assert caught.value.__suppress_context__
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        build(OmegaConf.create({"_target_": f"{__name__}.unreadable"}))
+
+
+def test_build_keeps_a_bug_visible():
+    with pytest.raises(Exception, match="a bug of ours") as caught:
+        build(OmegaConf.create({"_target_": f"{__name__}.broken"}))
+    assert not isinstance(caught.value, (ValueError, OSError))
+
+
+def test_build_makes_paths_of_folders_only():
+    node = OmegaConf.create({"_target_": f"{__name__}.give_path", "source_dir": "data/mini", "path": "data/mini"})
+    assert build(node) == (Path("data/mini"), "data/mini")
+    assert build(node, path=3) == (Path("data/mini"), 3)
+
+
+def test_build_gives_plain_lists_and_dicts():
+    made = build(OmegaConf.create({"_target_": f"{__name__}.give", "width": [0, 20], "more": {"a": 1}}))
+    assert type(made["width"]) is list
+    assert type(made["more"]) is dict
