@@ -96,7 +96,7 @@ run_tests() {
 }
 
 asrsparse() { # COMMAND [OVERRIDE ...]: one stage's command, shown before it runs
-  local command=("asrsparse" "$1" "recipe=$recipe" "${@:2}" "${corpus[@]}" "${overrides[@]}")
+  local command=("asrsparse" "$1" "recipe=$recipe" "${@:2}" "${overrides[@]}")
   echo "+ ${command[*]}" >&2
   ".venv/bin/${command[0]}" "${command[@]:1}"
 }
@@ -105,7 +105,7 @@ prepare() {
   if needs_corpus_dir && [[ "${corpus[*]} ${overrides[*]}" != *corpus.corpus_dir=* ]]; then # check_corpus saw the cuts
     echo "run.sh: data/$recipe is prepared already; to compare it with the corpus, add --corpus-dir DIR" >&2
   else
-    asrsparse prepare
+    asrsparse prepare "${corpus[@]}"
   fi
 }
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import lightning as L
+import pyarrow.parquet as pq
 import pytest
 import torch
 from lhotse.dataset import DynamicBucketingSampler
@@ -44,7 +45,7 @@ def command(words: list[str], *, launcher: tuple[str, ...] = ()) -> list[str]:
 
 def run(words: list[str], launcher: tuple[str, ...] = ()) -> None:
     finished = subprocess.run(
-        command(words, launcher=launcher), env=one_thread(), capture_output=True, text=True, timeout=300, check=False
+        command(words, launcher=launcher), env=one_thread(), capture_output=True, text=True, timeout=120, check=False
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
 
@@ -114,7 +115,7 @@ def result_files(run_dir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in files}
 
 
-def test_killed_in_the_middle_of_epochs_and_resumed_a_run_ends_with_the_same_weights_and_wer(tiny_corpus, tmp_path):
+def test_killed_in_epochs_and_resumed_a_run_ends_the_same(tiny_corpus, tmp_path):
     results = {}
     for name in ("whole", "killed"):
         words = overrides(tiny_corpus, tmp_path / name, *LEARNED, "trainer.save_every_steps=1", "name=run")
@@ -127,7 +128,7 @@ def test_killed_in_the_middle_of_epochs_and_resumed_a_run_ends_with_the_same_wei
 
 
 def kill_at_random_moments(words: list[str], checkpoint: Path, times: int) -> None:
-    """Starts the training and sends SIGKILL some checkpoints later, several times over; none may have ended by itself."""
+    """Starts the training and sends SIGKILL some checkpoints later, `times` over; it must not have ended by itself."""
     moments = random.Random(0)
     for _ in range(times):
         process = subprocess.Popen(
@@ -178,8 +179,8 @@ def test_a_finished_run_is_not_trained_again(tiny_corpus, tmp_path):
 
 def test_two_ranks_hear_each_utterance_and_end_with_one_model(tiny_corpus, tmp_path):
     words = overrides(tiny_corpus, tmp_path, *LEARNED, "name=run", "trainer.batch_seconds=8")
-    run(["train", *words], launcher=("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"))
-    table = __import__("pyarrow.parquet").parquet.read_table(tmp_path / "run" / "pruning" / "epoch_000.parquet")
+    run(["train", *words], launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"))
+    table = pq.read_table(tmp_path / "run" / "pruning" / "epoch_000.parquet")
     assert set(table["last_seen"].to_pylist()) == {0}
     assert (tmp_path / "run" / "model.safetensors").is_file()
 

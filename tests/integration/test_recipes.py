@@ -1,0 +1,80 @@
+"""Whole recipes through the commands that a user types, with a model small enough for a test."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from micro import MICRO
+
+SYSTEMS = ["full-dense", "easy2hard-masks"]
+
+
+def asrsparse(*words: str) -> str:
+    finished = subprocess.run(
+        [sys.executable, "-m", "asrsparse", *words], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return finished.stdout + finished.stderr
+
+
+def run_recipe(overrides: list[str]) -> str:
+    """Stages 2 to 5 for two systems; returns the table."""
+    for system in SYSTEMS:
+        for stage in ("train", "decode", "score"):
+            asrsparse(stage, f"system={system}", *overrides)
+    return asrsparse("report", f"systems=[{','.join(SYSTEMS)}]", *overrides)
+
+
+def check_results(exp_dir: Path, num_words: int) -> None:
+    rows = json.loads((exp_dir / "results.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == SYSTEMS
+    for row in rows:
+        assert 0 <= row["ci_low"] <= row["wer"] <= row["ci_high"]
+        assert row["words"] == num_words
+        assert row["train_seconds"] > 0
+        assert row["parameters"] > 1000
+        assert row["command"].startswith("asrsparse train ")
+    assert rows[1]["hours_heard"] < rows[0]["hours_heard"]
+    assert rows[0]["delta_wer"] is None
+    markdown = (exp_dir / "RESULTS.md").read_text()
+    assert all(row["command"] in markdown for row in rows)
+
+
+@pytest.fixture
+def short(tmp_path):
+    """Overrides for a training of three short epochs into `tmp_path`."""
+    plan = ["trainer.num_epochs=3", "pruning.plan.warmup_epochs=1", "pruning.plan.final_epochs=0"]
+    return [*MICRO, *plan, "trainer.accelerator=cpu", f"exp_dir={tmp_path / 'exp'}"]
+
+
+def test_mini_from_cuts_to_the_table_and_nothing_twice(tiny_corpus, tmp_path, short):
+    overrides = ["recipe=mini", f"data_dir={tiny_corpus}", *short]
+    table = run_recipe(overrides)
+    assert "easy2hard-masks" in table
+    num_words = sum(len(line.split("\t")[0].split()) for line in reference(tmp_path / "exp").splitlines())
+    check_results(tmp_path / "exp", num_words)
+    said = [asrsparse(stage, "system=full-dense", *overrides) for stage in ("train", "decode", "score")]
+    assert [text.splitlines()[-1].split()[-2:] for text in said] == [
+        ["already", f"{w}."] for w in ("trained", "decoded", "scored")
+    ]
+
+
+def reference(exp_dir: Path) -> str:
+    return (exp_dir / "full-dense" / "decode_test_ctc_greedy" / "ref.trn").read_text()
+
+
+def test_grid_from_videos_to_the_table(grid_dir, tmp_path, short):
+    """Real speech: 150 utterances, whose test set has no letter that training lacks."""
+    part = tmp_path / "grid"
+    (part / "s1").mkdir(parents=True)
+    for video in sorted((grid_dir / "s1").glob("*.m*"))[::6]:
+        (part / "s1" / video.name).symlink_to(video)
+    (part / "alignments").symlink_to(grid_dir / "alignments")
+    overrides = ["recipe=grid", f"data_dir={tmp_path / 'data'}", *short]
+    asrsparse("prepare", *overrides, f"corpus.corpus_dir={part}", "corpus.max_left_out=0.5")
+    run_recipe(overrides)
+    num_utterances = len(reference(tmp_path / "exp").splitlines())
+    assert 5 <= num_utterances <= 40
+    check_results(tmp_path / "exp", num_words=6 * num_utterances)
