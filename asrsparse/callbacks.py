@@ -66,11 +66,14 @@ class EpochLog(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: ASRLightningModule) -> None:  # type: ignore[override]
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         logger.info(
-            "epoch %d/%d: loss %.3f, dev loss %.3f, heard %.2f h, kept %.0f %%, density %.1f %%, lr %.2e, %.0f s",
+            "epoch %d/%d: loss %.3f, dev loss %.3f (CTC %.3f, attention %.3f), heard %.2f h, kept %.0f %%, "
+            "density %.1f %%, lr %.2e, %.0f s",
             pl_module.position.epoch + 1,
             self.num_epochs,
             metrics.get("loss", math.nan),
             metrics.get("dev_loss", math.nan),
+            metrics.get("dev_ctc", math.nan),
+            metrics.get("dev_attention", math.nan),
             pl_module.position.hours_heard,
             100 * pl_module.pruner.start_epoch(pl_module.position.epoch).share,
             100 * pl_module.masks.density,

@@ -100,9 +100,11 @@ class ASRLightningModule(L.LightningModule):
         self.position.next_epoch()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs the mean loss per utterance over dev."""
+        """Logs the mean losses per utterance over dev."""
         losses = self.model(batch)
-        self.log("dev_loss", losses.total.mean(), batch_size=len(batch.ids), sync_dist=True, prog_bar=True)
+        shown = {"dev_loss": losses.total, "dev_ctc": losses.ctc, "dev_attention": losses.attention}
+        for name, values in shown.items():
+            self.log(name, values.mean(), prog_bar=name == "dev_loss", batch_size=len(batch.ids), sync_dist=True)
 
     def _log_step(self, loss: torch.Tensor) -> None:
         shown: dict[str, torch.Tensor | float] = {

@@ -6,6 +6,7 @@ Shape legend: B utterances, T samples, F feature rows, E encoder frames, H model
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from espnet2.asr.ctc import CTC
 from espnet2.asr.decoder.abs_decoder import AbsDecoder
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from espnet2.asr.specaug.abs_specaug import AbsSpecAug
+from espnet2.torch_utils.initialize import initialize
 
 from asrsparse.batch import PADDING_TOKEN, Batch
 
@@ -70,10 +72,13 @@ class ASRModel(torch.nn.Module):
         self.frontend = frontend
         self.specaug = specaug
         self.encoder = encoder
+        self.encoder.embed.register_forward_hook(_residual_in_float32)
         self.decoder = decoder
         self.ctc = CTC(odim=vocab_size, encoder_output_size=encoder.output_size())
         self.ctc_weight = ctc_weight
         self.label_smoothing = label_smoothing
+        # PyTorch's own initial values leave CTC, for hundreds of updates, with one template of where letters fall.
+        initialize(self, "xavier_uniform")
 
     @property
     def sos_eos(self) -> int:
@@ -134,3 +139,13 @@ class ASRModel(torch.nn.Module):
             reduction="none",
         )
         return losses.sum(dim=1) / (batch.token_lens + 1)
+
+
+def _residual_in_float32(embed: torch.nn.Module, inputs: Any, output: Any) -> Any:
+    """Starts the encoder's residual stream in float32, also under autocast.
+
+    The subsampling ends in a linear layer, whose output autocast leaves in bf16; all blocks would then be added in bf16
+    to values that the positional encoding has scaled by the square root of H, and what they add would be rounded away.
+    """
+    (embedded, positions), pad_mask = output
+    return (embedded.float(), positions), pad_mask

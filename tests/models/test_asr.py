@@ -80,8 +80,8 @@ def test_an_attention_loss_is_the_mean_cross_entropy_over_tokens_and_the_end(mod
     torch.testing.assert_close(model(batch).attention[0], reference, rtol=1e-4, atol=1e-4)
 
 
-def test_the_total_mixes_both_losses_by_the_ctc_weight(model):
-    losses = model(make_batch([5, 2]))
+def test_the_total_mixes_both_losses_by_the_ctc_weight():
+    losses = make_model("model.ctc_weight=0.3").eval()(make_batch([5, 2]))
     torch.testing.assert_close(losses.total, 0.3 * losses.ctc + 0.7 * losses.attention)
     assert torch.all(losses.attention > 0)
 
@@ -96,7 +96,7 @@ def test_without_a_decoder_the_loss_is_ctcs():
 
 def test_without_a_decoder_only_ctc_can_be_trained():
     with pytest.raises(ValueError, match=r"model.ctc_weight: got 0.3 without a decoder; allowed is 1"):
-        make_model("model.decoder=null")
+        make_model("model.decoder=null", "model.ctc_weight=0.3")
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.5])
@@ -158,3 +158,11 @@ def test_log_probs_are_float32_distributions_also_under_autocast(model):
 def test_encoder_frames_come_every_40_ms(model):
     _, lens = model.encode(torch.zeros(1, 48000), torch.tensor([48000]))
     assert lens.tolist() == [74]
+
+
+def test_the_residual_stream_is_float32_under_autocast(model):
+    seen = []
+    model.encoder.encoders[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(make_batch([3]))
+    assert seen == [torch.float32]
