@@ -16,6 +16,8 @@ Options
                        is what the others are compared with
   --stage N            the first stage to run (default 1)
   --stop-stage N       the last stage to run (default 5)
+  --jobs N             how many systems are trained at the same time (default 2 on a machine with two cores or more and no
+                       GPU, else 1); for a progress bar, and for seconds that nothing else disturbs: 1
   --help               this text
 
 Stages
@@ -61,6 +63,14 @@ check_systems() { # NAME ...
   local known=("$root"/asrsparse/conf/system/*.yaml) name
   known=("${known[@]%.yaml}")
   for name in "$@"; do check_known system "$name" "${known[@]##*/}"; done
+}
+
+check_jobs() { # VALUE
+  [[ $1 =~ ^[1-9][0-9]?$ ]] || fail "--jobs got '$1'; allowed are 1 to 99."
+}
+
+default_jobs() { # the small models of the recipes for CPUs gain from a second training, not from a second thread
+  if [ -e /dev/nvidiactl ] || [ "$(nproc 2>/dev/null || echo 1)" -lt 2 ]; then echo 1; else echo 2; fi
 }
 
 check_stage() { # OPTION VALUE
@@ -109,12 +119,26 @@ prepare() {
   fi
 }
 
+train() { # the systems, $jobs at a time, each by a run.sh of its own
+  local system
+  if [ "$jobs" -eq 1 ]; then
+    for system in "${systems[@]}"; do asrsparse train "system=$system"; done
+    return
+  fi
+  # xargs and not &, since a script's background jobs do not hear Ctrl-C; a pipe, since progress bars cannot share a line.
+  # The cat outlives Ctrl-C, to show what the trainings say when they leave their checkpoints.
+  printf '%s\0' "${systems[@]}" |
+    xargs -0 -n 1 -P "$jobs" ./run.sh --jobs 1 --recipe "$recipe" --stage 2 --stop-stage 2 "${overrides[@]}" --systems 2>&1 |
+    (trap '' INT TERM; exec cat) >&2 ||
+    fail "a training did not reach its end; its last lines above say why. The same command goes on."
+}
+
 run_stages() {
   local system corpus=()
   # Hydra reads spaces, commas and the like inside quotes as they stand.
   [ -z "$corpus_dir" ] || corpus=("corpus.corpus_dir='${corpus_dir//\'/\\\'}'")
   if runs 1; then prepare; fi
-  for system in "${systems[@]}"; do if runs 2; then asrsparse train "system=$system"; fi; done
+  if runs 2; then train; fi
   for system in "${systems[@]}"; do if runs 3; then asrsparse decode "system=$system"; fi; done
   for system in "${systems[@]}"; do if runs 4; then asrsparse score "system=$system"; fi; done
   if runs 5; then asrsparse report "systems=[$(IFS=,; echo "${systems[*]}")]"; fi
@@ -138,7 +162,8 @@ systems=(full-dense easy2hard masks easy2hard-masks)
 stage=1
 stop_stage=5
 overrides=()
-options=(--recipe --corpus-dir --systems --stage --stop-stage)
+jobs=$(default_jobs)
+options=(--recipe --corpus-dir --systems --stage --stop-stage --jobs)
 
 while [ $# -gt 0 ]; do
   case $1 in
@@ -157,6 +182,7 @@ while [ $# -gt 0 ]; do
     --systems) read -ra systems <<<"${value//,/ }"; check_systems "${systems[@]}" ;;
     --stage) check_stage "$option" "$value"; stage=$value ;;
     --stop-stage) check_stage "$option" "$value"; stop_stage=$value ;;
+    --jobs) check_jobs "$value"; jobs=$value ;;
   esac
 done
 

@@ -59,15 +59,17 @@ class Stopwatch(L.Callback):
 class EpochLog(L.Callback):
     """Writes one line per epoch to the log: what the progress bar shows, for those who read it later."""
 
-    def __init__(self, num_epochs: int, stopwatch: Stopwatch) -> None:
+    def __init__(self, name: str, num_epochs: int, stopwatch: Stopwatch) -> None:
+        self.name = name
         self.num_epochs = num_epochs
         self.stopwatch = stopwatch
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: ASRLightningModule) -> None:  # type: ignore[override]
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         logger.info(
-            "epoch %d/%d: loss %.3f, dev loss %.3f (CTC %.3f, attention %.3f), heard %.2f h, kept %.0f %%, "
+            "%s: epoch %d/%d: loss %.3f, dev loss %.3f (CTC %.3f, attention %.3f), heard %.2f h, kept %.0f %%, "
             "density %.1f %%, lr %.2e, %.0f s",
+            self.name,
             pl_module.position.epoch + 1,
             self.num_epochs,
             metrics.get("loss", math.nan),

@@ -146,7 +146,7 @@ def _fit(
         callbacks=[
             stopwatch,
             TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 0),
-            EpochLog(config.trainer.num_epochs, stopwatch),
+            EpochLog(config.name, config.trainer.num_epochs, stopwatch),
             PruningLog(run_dir / "pruning", [cut.id for cut in data.train_cuts]),
             Snapshots(run_dir / "snapshots", build(config.trainer.average)),
             StopOnSignal(checkpoint),

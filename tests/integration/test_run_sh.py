@@ -27,8 +27,10 @@ TOOLS = [
     "head",
     "mkdir",
     "mv",
+    "nproc",
     "rm",
     "sleep",
+    "xargs",
 ]
 TOOLS += ["sha256sum", "touch", "ln", "python3"]
 
@@ -68,7 +70,7 @@ def calls(clone: Path) -> list[str]:
 
 
 def test_no_argument_runs_every_stage_of_the_mini_recipe_for_every_system(clone: Path) -> None:
-    assert call("./run.sh", cwd=clone).returncode == 0
+    assert call("./run.sh", "--jobs", "1", cwd=clone).returncode == 0
     per_system = [
         f"asrsparse {command} recipe=mini system={name}" for command in ["train", "decode", "score"] for name in SYSTEMS
     ]
@@ -79,7 +81,9 @@ def test_no_argument_runs_every_stage_of_the_mini_recipe_for_every_system(clone:
 
 @pytest.mark.parametrize("stop", [["--stop-stage", "3"], ["--stop_stage", "3"], ["--stop-stage=3"], ["--stop_stage=3"]])
 def test_stages_systems_and_overrides(clone: Path, stop: list[str]) -> None:
-    done = call("./run.sh", "--stage", "2", *stop, "--systems", "masks easy2hard", "model=tiny", "seed=1", cwd=clone)
+    done = call(
+        "./run.sh", "--stage", "2", *stop, "--systems", "masks easy2hard", "--jobs=1", "model=tiny", "seed=1", cwd=clone
+    )
     assert done.returncode == 0, done.stderr
     expected = [
         f"asrsparse {c} recipe=mini system={s} model=tiny seed=1"
@@ -99,7 +103,7 @@ def test_the_corpus_folder_is_made_absolute_and_quoted_for_hydra(clone: Path, tm
 def test_grid_that_is_prepared_needs_no_corpus_folder(clone: Path) -> None:
     (clone / "data/grid/cuts").mkdir(parents=True)
     (clone / "data/grid/cuts/.completed").touch()
-    done = call("./run.sh", "--recipe", "grid", "--systems", "masks", "--stop-stage", "2", cwd=clone)
+    done = call("./run.sh", "--recipe", "grid", "--systems", "masks", "--stop-stage", "2", "--jobs=1", cwd=clone)
     assert done.returncode == 0, done.stderr
     assert "data/grid is prepared already" in done.stderr
     assert calls(clone)[1] == "asrsparse train recipe=grid system=masks"
@@ -123,6 +127,7 @@ def test_help_explains_stages_options_and_examples_without_set_up(clone: Path, p
         (["--recipe", "gird"], "unknown recipe 'gird'; did you mean grid? Known: grid mini."),
         (["--systems", "full-dense mask"], "unknown system 'mask'; did you mean masks? Known: easy2hard"),
         (["--stage"], "--stage needs a value"),
+        (["--jobs", "0"], "--jobs got '0'; allowed are 1 to 99."),
         (["--stage", "6"], "--stage got '6'; a stage is one of 1 prepare"),
         (["--stage", "3", "--stop-stage", "2"], "--stage 3 comes after --stop-stage 2"),
         (["--recipe", "grid"], "needs the GRID corpus: add --corpus-dir DIR"),
@@ -142,8 +147,34 @@ def test_what_is_wrong_is_said_before_anything_runs(clone: Path, arguments: list
 
 def test_a_failing_stage_stops_the_recipe_with_its_status(clone: Path) -> None:
     script(clone / ".venv/bin/asrsparse", 'echo "asrsparse $1" >> calls.txt; [ "$1" != train ] || exit 3')
-    assert call("./run.sh", cwd=clone).returncode == 3
+    assert call("./run.sh", "--jobs", "1", cwd=clone).returncode == 3
     assert calls(clone) == ["set-up", "asrsparse prepare", "asrsparse train"]
+
+
+def test_systems_are_trained_side_by_side_and_every_one_before_the_next_stage(clone: Path) -> None:
+    # A training that waits, for ten seconds, until another one has begun: it ends well only if two run at the same time.
+    meet = 'touch "here.$3"; for i in {1..100}; do [ "$(ls here.* | wc -l)" -lt 2 ] || exit 0; sleep 0.1; done; exit 1'
+    script(clone / ".venv/bin/asrsparse", f'echo "asrsparse $*" >> calls.txt; [ "$1" != train ] || ({meet})')
+    words = ["--jobs", "2", "--stage", "2", "--stop-stage", "3", "exp_dir=my runs", "corpus.cuts={a: 1}"]
+    done = call("./run.sh", *words, cwd=clone)
+    assert done.returncode == 0, done.stderr
+    made = [line for line in calls(clone) if line != "set-up"]
+    extra = "exp_dir=my runs corpus.cuts={a: 1}"
+    assert sorted(made[:4]) == sorted(f"asrsparse train recipe=mini system={name} {extra}" for name in SYSTEMS)
+    assert made[4:] == [f"asrsparse decode recipe=mini system={name} {extra}" for name in SYSTEMS]
+
+
+def test_a_training_that_fails_beside_others_is_shown_and_stops_the_recipe(clone: Path) -> None:
+    fail_one = '[ "$3" != system=masks ] || { echo "no more disk" >&2; exit 2; }'
+    script(clone / ".venv/bin/asrsparse", f'echo "asrsparse $1 $3" >> calls.txt; {fail_one}')
+    done = call("./run.sh", "--jobs", "2", cwd=clone)
+    assert done.returncode == 2
+    assert "no more disk" in done.stderr
+    assert "a training did not reach its end; its last lines above say why. The same command goes on." in done.stderr
+    assert sorted(line for line in calls(clone) if " train " in line) == sorted(
+        f"asrsparse train system={name}" for name in SYSTEMS
+    )
+    assert not [line for line in calls(clone) if "decode" in line]
 
 
 def test_the_test_command_checks_style_and_types_before_the_tests(clone: Path) -> None:
