@@ -152,7 +152,7 @@ def test_a_failing_stage_stops_the_recipe_with_its_status(clone: Path) -> None:
 
 
 def test_systems_are_trained_side_by_side_and_every_one_before_the_next_stage(clone: Path) -> None:
-    # A training that waits, for ten seconds, until another one has begun: it ends well only if two run at the same time.
+    # A training that waits, ten seconds at most, until another has begun: it ends well only if two run at once.
     meet = 'touch "here.$3"; for i in {1..100}; do [ "$(ls here.* | wc -l)" -lt 2 ] || exit 0; sleep 0.1; done; exit 1'
     script(clone / ".venv/bin/asrsparse", f'echo "asrsparse $*" >> calls.txt; [ "$1" != train ] || ({meet})')
     words = ["--jobs", "2", "--stage", "2", "--stop-stage", "3", "exp_dir=my runs", "corpus.cuts={a: 1}"]
