@@ -70,6 +70,7 @@ class ScoreTable:
         self.keys = utterance_keys(ids)
         self._order = np.argsort(self.keys, kind="stable").astype(np.int32)
         self._refuse_repeated(ids)
+        self._duration_edges: dict[int, NDArray[np.floating[Any]]] = {}
         self.scores = np.zeros(len(ids), dtype=np.float32)
         self.last_seen = np.full(len(ids), NEVER, dtype=np.int32)
 
@@ -105,6 +106,16 @@ class ScoreTable:
                 f"{ids[int(unknown[0])]!r}. Build the pruner from the ids of the data set that you train on."
             )
         return rows
+
+    def duration_edges(self, num_strata: int) -> NDArray[np.floating[Any]]:
+        """The longest duration of each of `num_strata` strata of about equal counts, ascending.
+
+        There are fewer where many utterances are equally long, since these stay together.
+        """
+        if num_strata not in self._duration_edges:
+            ranks = np.ceil(np.arange(1, num_strata + 1) * len(self) / num_strata).astype(np.int64) - 1
+            self._duration_edges[num_strata] = np.unique(np.partition(self.durations, ranks)[ranks])
+        return self._duration_edges[num_strata]
 
     def update(self, positions: NDArray[np.int64], losses: NDArray[np.floating[Any]], epoch: int) -> None:
         """Moves the scores of utterances towards their losses in `epoch`.

@@ -3,7 +3,7 @@
 Shape legend: N utterances of the corpus, B utterances of a batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asrsparse.pruning.policies import KeepAll, Policy
+from asrsparse.pruning.policies import Candidates, KeepAll, Policy, keep_ratio_at
 from asrsparse.pruning.scores import NEVER, ScoreTable
 
 
@@ -22,10 +22,12 @@ class KeptSet:
     Attributes:
         table: The score table, whose rows `kept` speaks of.
         kept: True for what is kept (N,).
+        weights: What the losses of the kept are multiplied with (N,); None where all weigh 1.
     """
 
     table: ScoreTable
     kept: NDArray[np.bool_]
+    weights: NDArray[np.float32] | None = None
 
     def __contains__(self, utterance_id: str) -> bool:
         return bool(self.kept[self.table.positions([utterance_id])[0]])
@@ -58,7 +60,9 @@ class PruningPlan:
         warmup_epochs: First epochs on all data, so that scores exist (only for policies that need scores).
         final_epochs: Last epochs on all data (InfoBatch, arXiv 2303.04947, ends with 12.5 % of them).
         num_strata: Strata of duration in which the policy chooses apart, so that the length distribution stays; 1: off.
-        max_age: Epochs after which an unseen utterance is kept whatever its score; None never forces one.
+        max_age: Epochs after which an unseen utterance is kept whatever its score, when the next choice is made; None
+            never forces one.
+        cycle_epochs: Epochs for which a choice stands before the next is made.
 
     Raises:
         ValueError: If a number is out of range.
@@ -69,6 +73,7 @@ class PruningPlan:
     final_epochs: int = 0
     num_strata: int = 10
     max_age: int | None = None
+    cycle_epochs: int = 1
 
     def __post_init__(self) -> None:
         if self.num_epochs < 1:
@@ -82,6 +87,13 @@ class PruningPlan:
             raise ValueError(f"pruning.num_strata: got {self.num_strata}, allowed is at least 1 (1 is off).")
         if self.max_age is not None and self.max_age < 1:
             raise ValueError(f"pruning.max_age: got {self.max_age}, allowed is null or at least 1 epoch.")
+        if self.cycle_epochs < 1:
+            raise ValueError(f"pruning.cycle_epochs: got {self.cycle_epochs}, allowed is at least 1.")
+        if self.max_age is not None and self.max_age < self.cycle_epochs:
+            raise ValueError(
+                f"pruning.max_age: got {self.max_age} with cycle_epochs={self.cycle_epochs}; allowed is at least as "
+                "many epochs as a choice stands."
+            )
 
     def first_pruned(self, policy: Policy) -> int:
         """The first epoch that is not on all data."""
@@ -91,6 +103,10 @@ class PruningPlan:
         """Whether `epoch` lies between the first and the final epochs on all data."""
         return self.first_pruned(policy) <= epoch < self.num_epochs - self.final_epochs
 
+    def begins_cycle(self, policy: Policy, epoch: int) -> bool:
+        """Whether a choice is made for `epoch`, rather than the last one kept."""
+        return not self.prunes(policy, epoch) or (epoch - self.first_pruned(policy)) % self.cycle_epochs == 0
+
     def progress(self, policy: Policy, epoch: int) -> float:
         """How far the pruned epochs have come in `epoch`: 0 in the first, 1 in the last."""
         last = self.num_epochs - self.final_epochs - 1
@@ -98,29 +114,41 @@ class PruningPlan:
         return (epoch - first) / (last - first) if last > first else 1.0
 
 
-def select(table: ScoreTable, policy: Policy, plan: PruningPlan, epoch: int, seed: int) -> NDArray[np.bool_]:
+def select(table: ScoreTable, policy: Policy, plan: PruningPlan, epoch: int, seed: int) -> KeptSet:
     """Chooses the utterances of an epoch: a pure function of its arguments.
 
     Utterances that the model never saw, and those older than `max_age`, come first; the policy shares out what is left
     of the budget, in each stratum of duration apart.
 
-    Returns:
-        True for what is kept (N,).
+    Raises:
+        ValueError: If the policy keeps nothing, or its keep ratio leaves (0, 1].
     """
     if not plan.prunes(policy, epoch):
-        return np.ones(len(table), dtype=np.bool_)
+        return KeptSet(table, np.ones(len(table), dtype=np.bool_))
+    progress = plan.progress(policy, epoch)
+    keep_ratio = keep_ratio_at(policy, progress)
     rng = np.random.default_rng([seed, epoch])
     forced = _forced(table, policy, plan, epoch)
-    kept: NDArray[np.bool_] = forced.copy()
-    for stratum in strata_of_duration(table.durations, plan.num_strata):
-        budget = policy.keep_ratio * float(table.durations[stratum].sum(dtype=np.float64))
-        budget -= float(table.durations[stratum[forced[stratum]]].sum(dtype=np.float64))
-        free = stratum[~forced[stratum]]
-        if budget > 0 and len(free):
-            kept[free] = policy.select(
-                table.scores[free], table.durations[free], budget, plan.progress(policy, epoch), rng
-            )
-    return kept
+    weights = forced.astype(np.float32)
+    for stratum in strata_of_duration(table.durations, table.duration_edges(plan.num_strata)):
+        durations = table.durations[stratum]
+        free = ~forced[stratum]
+        left = keep_ratio * float(durations.sum(dtype=np.float64)) - float(durations[~free].sum(dtype=np.float64))
+        if left > 0 and free.any():
+            rows = stratum[free]
+            ages = epoch - table.last_seen[rows]
+            weights[rows] = policy.select(Candidates(table.scores[rows], durations[free], ages, left, progress, rng))
+    return _kept_set(table, weights, f"{type(policy).__name__}(keep_ratio={keep_ratio:g}) in epoch {epoch}")
+
+
+def _kept_set(table: ScoreTable, weights: NDArray[np.float32], what: str) -> KeptSet:
+    kept = weights > 0.0
+    if not kept.any():
+        raise ValueError(
+            f"{what} keeps none of {len(table)} utterances ({table.durations.sum(dtype=np.float64) / 3600:.2f} h). An "
+            "epoch needs at least one: raise the keep ratio, or use fewer strata (pruning.plan.num_strata)."
+        )
+    return KeptSet(table, kept, weights if (kept != weights).any() else None)
 
 
 def _forced(table: ScoreTable, policy: Policy, plan: PruningPlan, epoch: int) -> NDArray[np.bool_]:
@@ -131,15 +159,26 @@ def _forced(table: ScoreTable, policy: Policy, plan: PruningPlan, epoch: int) ->
     return forced
 
 
-def strata_of_duration(durations: NDArray[np.floating[Any]], num_strata: int) -> list[NDArray[np.int64]]:
-    """Parts utterances by duration into strata of equal counts (ties by position); every utterance is in exactly one.
+def strata_of_duration(
+    durations: NDArray[np.floating[Any]], edges: NDArray[np.floating[Any]]
+) -> Iterator[NDArray[np.int64]]:
+    """Parts utterances by duration; every utterance is in exactly one stratum, the equally long in the same.
+
+    Args:
+        durations: Seconds (N,).
+        edges: The longest duration of each stratum, ascending; the last one is the longest of all.
+
+    Yields:
+        Row numbers of a stratum, ascending.
 
     Example:
-        >>> [s.tolist() for s in strata_of_duration(np.array([5.0, 1.0, 3.0, 2.0]), 2)]
-        [[1, 3], [2, 0]]
+        >>> [s.tolist() for s in strata_of_duration(np.array([5.0, 1.0, 3.0, 2.0]), np.array([2.0, 5.0]))]
+        [[1, 3], [0, 2]]
     """
-    by_duration = np.argsort(durations, kind="stable")
-    return [s for s in np.array_split(by_duration, min(num_strata, len(durations))) if len(s)]
+    shortest = -np.inf
+    for longest in edges:
+        yield np.flatnonzero((durations > shortest) & (durations <= longest))
+        shortest = longest
 
 
 class DynamicPruner:
@@ -152,6 +191,10 @@ class DynamicPruner:
         plan: When and among what the policy chooses.
         seed: Seed of the policy's own generators.
         smoothing: Weight of the older score in the moving average, in [0, 1).
+        max_not_finite: The share of an epoch's losses that may be NaN or infinite before the run is stopped.
+
+    Attributes:
+        num_not_finite: How many losses were NaN or infinite so far.
 
     Example:
         >>> from asrsparse.pruning import EasyToHard
@@ -176,11 +219,14 @@ class DynamicPruner:
         plan: PruningPlan | None = None,
         seed: int = 0,
         smoothing: float = 0.5,
+        max_not_finite: float = 0.05,
     ) -> None:
         self.table = ScoreTable(ids, durations, smoothing)
         self.policy = policy if policy is not None else KeepAll()
         self.plan = plan if plan is not None else PruningPlan(num_epochs=1)
         self.seed = seed
+        self.max_not_finite = max_not_finite
+        self.num_not_finite = 0
         self._epoch = NEVER
         self._kept: KeptSet | None = None
         self._observed: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -194,29 +240,49 @@ class DynamicPruner:
         if self._kept is None or epoch != self._epoch:
             self.end_epoch()
             self._epoch = epoch
-            self._kept = KeptSet(self.table, select(self.table, self.policy, self.plan, epoch, self.seed))
+            if self._kept is None or self.plan.begins_cycle(self.policy, epoch):
+                self._kept = select(self.table, self.policy, self.plan, epoch, self.seed)
         return self._kept
 
     def observe(self, ids: Sequence[str], losses: torch.Tensor) -> torch.Tensor:
-        """Records the losses of a batch as scores and returns their mean, to call `backward` on.
+        """Records the losses of a batch as scores and returns their weighted mean, to call `backward` on.
 
         Args:
             ids: B ids of the batch.
             losses: Loss per token of each utterance (B,), in any float type, with its graph.
 
         Returns:
-            The mean loss, 0-d.
+            The mean of the losses, each times its weight, 0-d.
         """
-        self._observed.append((torch.from_numpy(self.table.positions(ids)), losses.detach().float().cpu()))
-        return losses.mean()
+        rows = self.table.positions(ids)
+        self._observed.append((torch.from_numpy(rows), losses.detach().float().cpu()))
+        if self._kept is None or self._kept.weights is None:
+            return losses.mean()
+        return (losses * torch.from_numpy(self._kept.weights[rows]).to(losses)).mean()
 
     def end_epoch(self) -> None:
-        """Moves the observed losses of all ranks into the score table. Called by `start_epoch`; harmless to repeat."""
+        """Moves the observed losses of all ranks into the score table. Called by `start_epoch`; harmless to repeat.
+
+        Losses that are NaN or infinite do not become scores: their utterances keep what they had.
+
+        Raises:
+            ValueError: If more than `max_not_finite` of them are.
+        """
         positions, losses = _gather(*self._joined())
         finite = torch.isfinite(losses)
+        self._count_not_finite(positions[~finite].numpy(), len(losses))
         # A rank that had to borrow an utterance to fill its last batch repeats it: the last loss counts.
         self.table.update(positions[finite].numpy(), losses[finite].numpy(), self._epoch)
         self._observed = []
+
+    def _count_not_finite(self, positions: NDArray[np.int64], num_losses: int) -> None:
+        self.num_not_finite += len(positions)
+        if len(positions) > self.max_not_finite * num_losses:
+            raise ValueError(
+                f"{len(positions)} of {num_losses} losses in epoch {self._epoch} are NaN or infinite, first that of "
+                f"utterance number {positions[0]}; allowed are {self.max_not_finite:.0%}. The model diverges or its "
+                "input is damaged: lower the learning rate, or look at those utterances."
+            )
 
     def _joined(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What this rank observed since the epoch began: row numbers and losses."""
@@ -228,7 +294,15 @@ class DynamicPruner:
         """Seconds of speech that the epochs after `after_epoch` are expected to keep, for schedules."""
         total = float(self.table.durations.sum(dtype=np.float64))
         epochs = range(after_epoch + 1, self.plan.num_epochs)
-        return sum(total * (self.policy.keep_ratio if self.plan.prunes(self.policy, e) else 1.0) for e in epochs)
+        return sum(total * self._planned_share(epoch) for epoch in epochs)
+
+    def _planned_share(self, epoch: int) -> float:
+        if not self.plan.prunes(self.policy, epoch):
+            return 1.0
+        # Within a cycle the choice of its first epoch stands.
+        first = self.plan.first_pruned(self.policy)
+        chosen_in = epoch - (epoch - first) % self.plan.cycle_epochs
+        return keep_ratio_at(self.policy, self.plan.progress(self.policy, chosen_in))
 
     def state_dict(self) -> dict[str, Any]:
         """Scores, the kept set, and what all ranks observed since the epoch began: tensors and plain numbers only.
@@ -236,12 +310,15 @@ class DynamicPruner:
         With several processes every rank calls it.
         """
         kept = self._kept.kept if self._kept is not None else np.empty(0, dtype=np.bool_)
+        weights = None if self._kept is None else self._kept.weights
         positions, losses = _gather(*self._joined())
         return {
             "seed": self.seed,
             "epoch": self._epoch,
             "table": self.table.state_dict(),
             "kept": torch.from_numpy(np.packbits(kept)),
+            "weights": None if weights is None else torch.from_numpy(weights),
+            "num_not_finite": self.num_not_finite,
             "observed_positions": positions,
             "observed_losses": losses,
         }
@@ -259,11 +336,12 @@ class DynamicPruner:
             )
         self.table.load_state_dict(state["table"])
         self._epoch = state["epoch"]
+        self.num_not_finite = state["num_not_finite"]
         # One rank takes what all had observed, since the end of the epoch gathers it again.
         self._observed = [(state["observed_positions"], state["observed_losses"])] if _rank() == 0 else []
         if len(state["kept"]):
             kept = np.unpackbits(state["kept"].numpy(), count=len(self.table)).astype(np.bool_)
-            self._kept = KeptSet(self.table, kept)
+            self._kept = KeptSet(self.table, kept, None if state["weights"] is None else state["weights"].numpy())
 
 
 def _rank() -> int:

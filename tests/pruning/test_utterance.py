@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrsparse.pruning import DynamicPruner, EasyToHard, KeepAll, PruningPlan, Random, ScoreTable, select
+from asrsparse.pruning import DynamicPruner, EasyToHard, InfoBatch, KeepAll, PruningPlan, Random, ScoreTable, select
 from asrsparse.pruning.utterance import strata_of_duration
 
 IDS = [f"u{i:03d}" for i in range(200)]
@@ -45,8 +45,12 @@ def test_pruned_epochs_keep_the_budget_in_hours(num_strata, keep_ratio, seed):
 
 @given(st.lists(st.floats(0.1, 30), min_size=1, max_size=60), st.integers(1, 20))
 def test_strata_hold_every_utterance_once(durations, num_strata):
-    strata = strata_of_duration(np.array(durations), num_strata)
+    table = ScoreTable([str(i) for i in range(len(durations))], durations)
+    strata = list(strata_of_duration(table.durations, table.duration_edges(num_strata)))
     assert sorted(np.concatenate(strata).tolist()) == list(range(len(durations)))
+    assert len(strata) <= num_strata
+    if len(set(durations)) == len(durations):
+        assert max(map(len, strata)) - min(map(len, strata)) <= max(1, len(durations) // num_strata)
 
 
 def test_strata_keep_the_length_distribution_that_hard_scores_of_long_utterances_would_change():
@@ -55,7 +59,7 @@ def test_strata_keep_the_length_distribution_that_hard_scores_of_long_utterances
     means = {}
     for num_strata in (1, 10):
         plan = PruningPlan(num_epochs=10, warmup_epochs=1, num_strata=num_strata)
-        kept = select(table, EasyToHard(0.5), plan, epoch=9, seed=0)
+        kept = select(table, EasyToHard(0.5), plan, epoch=9, seed=0).kept
         means[num_strata] = DURATIONS[kept].mean() / DURATIONS.mean()
     assert means[1] > 1.3
     assert means[10] < 1.1
@@ -77,7 +81,7 @@ def test_random_prunes_from_the_first_epoch_since_it_needs_no_scores():
 def test_utterances_never_seen_are_kept_first():
     table = ScoreTable(IDS, DURATIONS)
     table.update(np.arange(150), np.zeros(150), epoch=0)
-    kept = select(table, EasyToHard(0.5), PruningPlan(num_epochs=9, num_strata=1), epoch=1, seed=0)
+    kept = select(table, EasyToHard(0.5), PruningPlan(num_epochs=9, num_strata=1), epoch=1, seed=0).kept
     assert kept[150:].all()
     assert not kept[:150].all()
 
@@ -108,10 +112,11 @@ def test_the_set_is_frozen_within_the_epoch():
     assert pruner.start_epoch(2) is first
 
 
+@pytest.mark.parametrize("policy", [EasyToHard(0.6), InfoBatch(0.6)])
 @pytest.mark.parametrize("stop_after", range(7))
-def test_resumed_in_the_middle_of_an_epoch_all_later_sets_are_the_same(stop_after, tmp_path):
+def test_resumed_in_the_middle_of_an_epoch_all_later_sets_are_the_same(stop_after, policy, tmp_path):
     def make():
-        return DynamicPruner(IDS, DURATIONS, EasyToHard(0.6), PruningPlan(num_epochs=6, num_strata=3))
+        return DynamicPruner(IDS, DURATIONS, policy, PruningPlan(num_epochs=6, num_strata=3, cycle_epochs=2))
 
     def losses(p, epoch):
         return torch.tensor([np.cos(7.0 * x + epoch) + 2 for x in p])
@@ -120,7 +125,7 @@ def test_resumed_in_the_middle_of_an_epoch_all_later_sets_are_the_same(stop_afte
     reference = []
     for epoch in range(6):
         kept = whole.start_epoch(epoch)
-        reference.append(kept.kept.copy())
+        reference.append(kept)
         for number, batch in enumerate(np.array_split(kept.positions, 7)):
             whole.observe([IDS[p] for p in batch], losses(batch, epoch))
             if epoch == 2 and number == stop_after:
@@ -128,7 +133,8 @@ def test_resumed_in_the_middle_of_an_epoch_all_later_sets_are_the_same(stop_afte
     resumed.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
     for epoch in range(2, 6):
         kept = resumed.start_epoch(epoch)
-        assert (kept.kept == reference[epoch]).all()
+        assert (kept.kept == reference[epoch].kept).all()
+        assert np.array_equal(kept.weights, reference[epoch].weights)
         for number, batch in enumerate(np.array_split(kept.positions, 7)):
             if epoch > 2 or number > stop_after:
                 resumed.observe([IDS[p] for p in batch], losses(batch, epoch))
@@ -143,12 +149,65 @@ def test_another_seed_is_refused_on_resume():
         DynamicPruner(IDS, DURATIONS, seed=2).load_state_dict(state)
 
 
-def test_losses_that_are_not_finite_do_not_become_scores():
-    pruner = DynamicPruner(["a", "b"], [1.0, 1.0])
+def test_losses_that_are_not_finite_are_counted_and_do_not_become_scores():
+    pruner = DynamicPruner(["a", "b"], [1.0, 1.0], max_not_finite=0.5)
     pruner.start_epoch(0)
     pruner.observe(["a", "b"], torch.tensor([float("inf"), 2.0]))
     pruner.end_epoch()
     assert pruner.table.last_seen.tolist() == [-1, 0]
+    assert pruner.num_not_finite == 1
+
+
+def test_many_losses_that_are_not_finite_stop_the_run():
+    pruner = DynamicPruner(IDS, DURATIONS)
+    pruner.start_epoch(0)
+    losses = torch.ones(len(IDS))
+    losses[7:27] = float("nan")
+    pruner.observe(IDS, losses)
+    with pytest.raises(ValueError, match=r"20 of 200 losses in epoch 0 are NaN or infinite, first .* number 7"):
+        pruner.end_epoch()
+
+
+def test_a_choice_stands_for_a_cycle():
+    plan = PruningPlan(num_epochs=12, warmup_epochs=1, final_epochs=2, cycle_epochs=3)
+    sets = train(DynamicPruner(IDS, DURATIONS, EasyToHard(0.5), plan), 12)
+    same = [bool((sets[e] == sets[e - 1]).all()) for e in range(1, 12)]
+    assert same == [False, True, True, False, True, True, False, True, True, False, True]
+
+
+def test_weights_multiply_the_losses_and_stay_with_their_utterances():
+    pruner = DynamicPruner(IDS, DURATIONS, InfoBatch(0.6), PruningPlan(num_epochs=3, num_strata=1))
+    train(pruner, 1)
+    kept = pruner.start_epoch(1)
+    rows = kept.positions[::-1][:50].copy()
+    losses = torch.rand(50, requires_grad=True)
+    loss = pruner.observe([IDS[r] for r in rows], losses)
+    expected = (losses.detach() * torch.from_numpy(kept.weights[rows])).mean()
+    assert loss.item() == pytest.approx(expected.item())
+    loss.backward()
+    assert losses.grad.numpy() == pytest.approx(kept.weights[rows] / 50)
+    assert kept.weights.sum() == pytest.approx(len(IDS))
+
+
+def test_a_policy_that_keeps_nothing_is_refused():
+    class Nothing:
+        keep_ratio = 0.5
+        needs_scores = False
+
+        def select(self, among):
+            return np.zeros(len(among), dtype=bool)
+
+    with pytest.raises(ValueError, match=r"Nothing\(keep_ratio=0.5\) in epoch 0 keeps none of 200 utterances"):
+        DynamicPruner(IDS, DURATIONS, Nothing(), PruningPlan(num_epochs=1)).start_epoch(0)
+
+
+def test_a_keep_ratio_that_falls_is_planned_as_it_is_kept():
+    policy = Random(keep_ratio=lambda progress: 1.0 - 0.5 * progress)
+    plan = PruningPlan(num_epochs=5, num_strata=1)
+    pruner = DynamicPruner(IDS, DURATIONS, policy, plan)
+    shares = [pruner.start_epoch(epoch).share for epoch in range(5)]
+    assert shares == pytest.approx([1.0, 0.875, 0.75, 0.625, 0.5], abs=0.02)
+    assert pruner.planned_seconds(after_epoch=2) == pytest.approx((0.625 + 0.5) * DURATIONS.sum())
 
 
 def test_planned_seconds_count_full_and_pruned_epochs():
@@ -164,6 +223,8 @@ def test_planned_seconds_count_full_and_pruned_epochs():
         ({"num_epochs": 0}, "num_epochs: got 0, allowed is at least 1"),
         ({"num_epochs": 1, "warmup_epochs": -1}, "warmup_epochs and final_epochs: got -1 and 0"),
         ({"num_epochs": 1, "num_strata": 0}, "num_strata: got 0, allowed is at least 1"),
+        ({"num_epochs": 1, "cycle_epochs": 0}, "cycle_epochs: got 0, allowed is at least 1"),
+        ({"num_epochs": 1, "cycle_epochs": 3, "max_age": 2}, "max_age: got 2 with cycle_epochs=3; allowed is at least"),
         ({"num_epochs": 1, "max_age": 0}, "max_age: got 0, allowed is null or at least 1"),
     ],
 )
