@@ -1,4 +1,4 @@
-"""Dynamic data pruning: which utterances the next epoch trains on. Needs torch and numpy alone."""
+"""Dynamic data pruning: what the next epoch hears of which utterances. Needs torch and numpy alone."""
 
 from asrsparse.pruning.policies import (
     Candidates,
@@ -18,10 +18,12 @@ from asrsparse.pruning.policies import (
     Window,
 )
 from asrsparse.pruning.scores import ScoreTable
+from asrsparse.pruning.segment import ChunkPolicy, LoudestChunks, RandomChunks, SegmentPruner
 from asrsparse.pruning.utterance import DynamicPruner, KeptSet, PruningPlan, select
 
 __all__ = [
     "Candidates",
+    "ChunkPolicy",
     "Coverage",
     "DynamicPruner",
     "Easy",
@@ -32,11 +34,14 @@ __all__ = [
     "KeepAll",
     "KeptSet",
     "Longest",
+    "LoudestChunks",
     "Middle",
     "Policy",
     "PruningPlan",
     "Random",
+    "RandomChunks",
     "ScoreTable",
+    "SegmentPruner",
     "Shortest",
     "UpperConfidence",
     "Window",

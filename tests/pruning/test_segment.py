@@ -1,0 +1,118 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asrsparse.pruning import LoudestChunks, RandomChunks, SegmentPruner
+
+POLICIES = [RandomChunks(), LoudestChunks()]
+lengths = st.lists(st.integers(1, 120), min_size=1, max_size=5)
+pruners = st.builds(
+    SegmentPruner,
+    keep_ratio=st.floats(0.05, 1.0),
+    chunk_seconds=st.sampled_from([0.01, 0.04, 0.1, 0.2]),
+    policy=st.sampled_from(POLICIES),
+)
+
+
+def numbered(lens):
+    """Values that say in which row they stand, from 1, and 0 behind the ends (B, R, 2)."""
+    lens = torch.tensor(lens)
+    rows = torch.arange(1, int(lens.max()) + 1).float()
+    return (rows * (rows <= lens[:, None])).unsqueeze(-1).repeat(1, 1, 2), lens
+
+
+@given(lengths, pruners)
+@settings(deadline=None)
+def test_what_is_kept_is_rows_of_the_utterance_in_their_order_and_zero_behind(lens, pruner):
+    values, lens = numbered(lens)
+    shorter, shorter_lens = pruner.apply(pruner.choose(values, lens, 100), values, lens, 100)
+    assert shorter.size(1) == shorter_lens.max()
+    for row, length, old in zip(shorter, shorter_lens, lens, strict=True):
+        kept = row[:length, 0].tolist()
+        assert kept == sorted(set(kept))
+        assert all(1 <= value <= old for value in kept)
+        assert not row[length:].any()
+
+
+@given(lengths, pruners, st.floats(0, 2.0))
+@settings(deadline=None)
+def test_an_utterance_keeps_its_share_and_never_less_than_it_needs(lens, pruner, min_seconds):
+    values, lens = numbered(lens)
+    _, shorter = pruner.apply(pruner.choose(values, lens, 100, min_seconds), values, lens, 100)
+    chunk = round(pruner.chunk_seconds * 100)
+    assert (shorter >= torch.minimum(lens, torch.tensor(min_seconds * 100))).all()
+    assert (shorter >= pruner.keep_ratio * lens - 1.5 * chunk).all()
+    assert (shorter <= torch.clamp(pruner.keep_ratio * lens, min=min_seconds * 100) + 3 * chunk).all()
+
+
+@given(lengths, st.sampled_from([0.01, 0.04, 0.2]), st.sampled_from(POLICIES))
+@settings(deadline=None)
+def test_a_keep_ratio_of_one_changes_nothing(lens, chunk_seconds, policy):
+    pruner = SegmentPruner(1.0, chunk_seconds, policy)
+    values, lens = numbered(lens)
+    same, same_lens = pruner.apply(pruner.choose(values, lens, 100), values, lens, 100)
+    assert torch.equal(same, values)
+    assert torch.equal(same_lens, lens)
+
+
+@given(lengths, st.floats(0.1, 1.0), st.sampled_from([0.04, 0.2]), st.sampled_from(POLICIES))
+@settings(deadline=None)
+def test_modalities_stay_in_step(lens, keep_ratio, chunk_seconds, policy):
+    pruner = SegmentPruner(keep_ratio, chunk_seconds, policy)
+    lens = [4 * n for n in lens]  # feature rows; one video frame is four of them
+    audio, audio_lens = numbered(lens)
+    video, video_lens = numbered([n // 4 for n in lens])
+    kept = pruner.choose(audio, audio_lens, 100)
+    audio, audio_lens = pruner.apply(kept, audio, audio_lens, 100)
+    video, video_lens = pruner.apply(kept, video, video_lens, 25)
+    assert torch.equal(audio_lens, 4 * video_lens)
+    for number, length in enumerate(audio_lens):
+        assert torch.equal((audio[number, :length:4, 0] + 3) / 4, video[number, : length // 4, 0])
+
+
+def test_the_quietest_chunks_of_a_waveform_go_first():
+    wave = torch.zeros(1, 16000)
+    wave[0, 4000:8000] = 0.5 * torch.sin(torch.arange(4000.0))
+    wave[0, 12000:16000] = 0.1 * torch.sin(torch.arange(4000.0))
+    pruner = SegmentPruner(0.5, 0.25, LoudestChunks())
+    assert pruner.choose(wave, torch.tensor([16000]), 16000).tolist() == [[False, True, False, True]]
+
+
+def test_the_choice_by_energy_does_not_depend_on_who_shares_the_batch():
+    torch.manual_seed(0)
+    values, lens = torch.randn(3, 90, 8), torch.tensor([90, 41, 70])
+    values *= (torch.arange(90) < lens[:, None]).unsqueeze(-1)
+    pruner = SegmentPruner(0.6, 0.1)
+    together = pruner.choose(values, lens, 100)
+    for number, length in enumerate(lens):
+        alone = pruner.choose(values[number : number + 1, :length], lens[number : number + 1], 100)
+        assert torch.equal(together[number, : alone.size(1)], alone[0])
+
+
+def test_random_chunks_follow_torchs_seed():
+    values, lens = numbered([100])
+    pruner = SegmentPruner(0.5, 0.1, RandomChunks())
+    choices = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        choices.append(pruner.choose(values, lens, 100).tolist())
+    assert choices[0] == choices[1] != choices[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"keep_ratio": 0.0}, r"segments.keep_ratio: got 0.0, allowed is \(0, 1\].*segments=none"),
+        ({"keep_ratio": 1.2}, r"segments.keep_ratio: got 1.2"),
+        ({"chunk_seconds": 0.0}, "segments.chunk_seconds: got 0.0, allowed is above 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SegmentPruner(**arguments)
+
+
+def test_a_chunk_that_is_no_number_of_rows_is_refused():
+    with pytest.raises(ValueError, match=r"chunk_seconds: got 0.03, allowed are multiples of 0.04 s"):
+        SegmentPruner(0.5, 0.03).choose(torch.zeros(1, 50), torch.tensor([50]), 25)
