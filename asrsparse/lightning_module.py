@@ -84,7 +84,8 @@ class ASRLightningModule(L.LightningModule):
         """Returns the loss of a batch and counts the batch as trained."""
         losses = self.model(batch)
         loss = self.pruner.observe(batch.ids, losses.total) + self.masks.penalty()
-        self.position.advance(self._over_ranks(batch.seconds))
+        seconds, heard = self._over_ranks(batch.seconds, losses.heard_share * batch.seconds)
+        self.position.advance(seconds, heard / seconds)
         self._log_step(loss.detach())
         return loss
 
@@ -116,10 +117,12 @@ class ASRLightningModule(L.LightningModule):
         self.log_dict(shown, prog_bar=True, on_step=True, batch_size=1)
         self.log("lr", self._optimizer.param_groups[0]["lr"], on_step=True, batch_size=1)
 
-    def _over_ranks(self, seconds: float) -> float:
+    def _over_ranks(self, *numbers: float) -> tuple[float, ...]:
+        """The sums of numbers over all ranks."""
         if self.trainer.world_size == 1:
-            return seconds
-        return float(self.trainer.strategy.reduce(torch.tensor(seconds, device=self.device), reduce_op="sum"))
+            return numbers
+        sums = self.trainer.strategy.reduce(torch.tensor(numbers, device=self.device), reduce_op="sum")
+        return tuple(sums.tolist())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the masks, the random states of all ranks, and which model this is."""

@@ -16,8 +16,9 @@ class Position:
         epoch: The current epoch, from 0.
         batches: Batches trained in this epoch, on each rank.
         steps: Optimiser updates in all.
-        epoch_seconds: Speech heard in this epoch, in seconds, over all ranks.
-        earlier_seconds: Speech heard in the epochs before.
+        epoch_seconds: Speech of the utterances of this epoch, in seconds, over all ranks.
+        earlier_seconds: Speech of the utterances of the epochs before.
+        heard_seconds: Speech that the model heard of them in all; less, where training skips segments.
 
     Example:
         >>> position = Position()
@@ -34,11 +35,13 @@ class Position:
     steps: int = 0
     epoch_seconds: float = 0.0
     earlier_seconds: float = 0.0
+    heard_seconds: float = 0.0
 
-    def advance(self, seconds: float) -> None:
-        """Counts one batch with `seconds` of speech over all ranks."""
+    def advance(self, seconds: float, heard_share: float = 1.0) -> None:
+        """Counts one batch with `seconds` of speech over all ranks, of which the model heard a share."""
         self.batches += 1
         self.epoch_seconds += seconds
+        self.heard_seconds += heard_share * seconds
 
     def next_epoch(self) -> None:
         """Begins the next epoch."""
@@ -50,7 +53,7 @@ class Position:
     @property
     def hours_heard(self) -> float:
         """Hours of speech trained on so far."""
-        return (self.earlier_seconds + self.epoch_seconds) / 3600
+        return self.heard_seconds / 3600
 
     def progress(self, kept_seconds: float, planned_seconds: float) -> float:
         """The share of the whole training that is done, in [0, 1]; exactly 1 at its end, also under pruning.
@@ -59,9 +62,9 @@ class Position:
             kept_seconds: Speech that this epoch keeps.
             planned_seconds: Speech that the epochs after it are expected to keep.
         """
-        heard = self.earlier_seconds + self.epoch_seconds
+        done = self.earlier_seconds + self.epoch_seconds
         total = self.earlier_seconds + max(kept_seconds, self.epoch_seconds) + planned_seconds
-        return 1.0 if heard > (1 - _ROUNDING) * total else heard / total
+        return 1.0 if done > (1 - _ROUNDING) * total else done / total
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers."""

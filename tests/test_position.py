@@ -81,6 +81,13 @@ def test_what_was_heard_is_the_sum_of_all_batches(epochs):
     assert (position.epoch, position.batches, position.epoch_seconds) == (len(epochs), 0, 0.0)
 
 
+def test_skipped_segments_are_not_heard_and_do_not_slow_the_schedules_down():
+    position = Position()
+    position.advance(10.0, heard_share=0.5)
+    assert position.hours_heard * 3600 == 5.0
+    assert position.progress(kept_seconds=20.0, planned_seconds=20.0) == 0.25
+
+
 @given(epochs_of_batches, st.lists(st.floats(0.1, 10.0), max_size=3), st.integers(0, 1000))
 def test_a_saved_position_goes_on_the_same(epochs, rest, steps):
     position = Position(steps=steps)
@@ -103,4 +110,5 @@ def test_a_state_is_plain_numbers():
         "steps": 0,
         "epoch_seconds": 2.5,
         "earlier_seconds": 0.0,
+        "heard_seconds": 2.5,
     }

@@ -20,6 +20,7 @@ class LogMelFrontend(torch.nn.Module):
 
     def __init__(self, sampling_rate: int = 16000, num_mel_bins: int = 80) -> None:
         super().__init__()
+        self.sampling_rate = sampling_rate
         window = sampling_rate * 25 // 1000
         n_fft = 1 << (window - 1).bit_length()
         self.logmel = DefaultFrontend(

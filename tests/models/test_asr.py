@@ -166,3 +166,36 @@ def test_the_residual_stream_is_float32_under_autocast(model):
     with torch.autocast("cpu", torch.bfloat16):
         model(make_batch([3]))
     assert seen == [torch.float32]
+
+
+@pytest.mark.parametrize("level", ["waveform", "feature"])
+@pytest.mark.parametrize("policy", ["energy", "random"])
+def test_segments_shorten_what_the_encoder_hears_in_training_only(level, policy):
+    model = make_model(f"segments={policy}", f"segments.level={level}", "segments.keep_ratio=0.5")
+    batch = make_batch([3, 2], samples=32000)
+    for training in (True, False):
+        model.train(training)
+        losses = model(batch)
+        assert losses.heard_share == (pytest.approx(0.5, abs=0.06) if training else 1.0)
+        assert torch.isfinite(losses.total).all()
+
+
+def test_segments_leave_what_the_labels_need():
+    model = make_model("segments=random", "segments.keep_ratio=0.1", "model.ctc_weight=1.0", "model.decoder=null")
+    losses = model.train()(make_batch([30, 40, 1], samples=48000)).total
+    assert torch.isfinite(losses).all()
+    assert (losses > 0).all()  # an utterance that CTC cannot align would have a loss of 0
+
+
+def test_segments_that_keep_everything_change_nothing():
+    batch, losses = make_batch([3, 2]), []
+    for overrides in ([], ["segments=energy", "segments.keep_ratio=1.0"]):
+        model = make_model(*overrides).train()
+        torch.manual_seed(1)
+        losses.append(model(batch).total)
+    assert torch.equal(*losses)
+
+
+def test_an_unknown_level_of_segments_is_refused():
+    with pytest.raises(ValueError, match=r"segments.level: got 'frames', allowed are waveform and feature"):
+        make_model("segments=energy", "segments.level=frames")
