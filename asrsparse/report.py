@@ -339,7 +339,7 @@ def _notes(report: Report) -> list[str]:
         "share of resamples with fewer errors (Bisani & Ney 2004).",
         f"Normaliser: {report.normaliser}. Upper and lower case differ; the space is a character in the CER.",
         "Hours heard: speech that training processed, over all epochs.",
-        "Training s: of the clock, validation included. Trainings that ran at the same time slowed one another, and "
+        "Training s: of the clock, without validation. Trainings that ran at the same time slowed one another, and "
         "`run.sh` runs two unless it is given `--jobs 1`: compare seconds with care.",
     ]
     if any(row.density < 1 or row.masks != "dense" for row in rows):

@@ -1,0 +1,37 @@
+"""The examples run as they stand, and are as short as the README says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def run(path: Path, folder: Path) -> str:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, path], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_has_at_most_thirty_lines(path):
+    assert len(path.read_text().splitlines()) <= 30
+
+
+def test_the_plain_loop_prunes_learns_and_saves_what_a_resume_needs(tmp_path):
+    printed = run(ROOT / "examples" / "plain_pytorch.py", tmp_path)
+    kept = [int(share) for share in re.findall(r"kept (\d+)%", printed)]
+    scores = [float(score) for score in re.findall(r"mean score ([\d.]+)", printed)]
+    assert kept == [100, *[70] * 8, 100]
+    assert scores[-1] < 0.6 * scores[0]
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert len(saved["pruner"]["table"]["scores"]) == 1000
