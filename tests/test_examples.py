@@ -35,3 +35,11 @@ def test_the_plain_loop_prunes_learns_and_saves_what_a_resume_needs(tmp_path):
     assert scores[-1] < 0.6 * scores[0]
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert len(saved["pruner"]["table"]["scores"]) == 1000
+
+
+def test_lightnings_checkpoint_of_the_callback_example_holds_the_pruner(tmp_path):
+    run(ROOT / "examples" / "lightning_callback.py", tmp_path)
+    (path,) = tmp_path.rglob("*.ckpt")
+    saved = torch.load(path, weights_only=True)
+    assert saved["global_step"] == 20 + 4 * 14  # 1000 utterances, then 700, in batches of 50
+    assert saved["callbacks"]["PruningCallback"]["epoch"] == 4

@@ -17,6 +17,7 @@ from asrsparse.pruning.policies import (
     UpperConfidence,
     Window,
 )
+from asrsparse.pruning.sampling import KeptSampler
 from asrsparse.pruning.scores import ScoreTable
 from asrsparse.pruning.segment import ChunkPolicy, LoudestChunks, RandomChunks, SegmentPruner
 from asrsparse.pruning.utterance import DynamicPruner, KeptSet, PruningPlan, select
@@ -32,6 +33,7 @@ __all__ = [
     "Hard",
     "InfoBatch",
     "KeepAll",
+    "KeptSampler",
     "KeptSet",
     "Longest",
     "LoudestChunks",
