@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-def run(path: Path, folder: Path) -> str:
+def run(path: Path, folder: Path, *arguments: Path) -> str:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, path], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, path, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -43,3 +43,11 @@ def test_lightnings_checkpoint_of_the_callback_example_holds_the_pruner(tmp_path
     saved = torch.load(path, weights_only=True)
     assert saved["global_step"] == 20 + 4 * 14  # 1000 utterances, then 700, in batches of 50
     assert saved["callbacks"]["PruningCallback"]["epoch"] == 4
+
+
+def test_the_lhotse_loop_prunes_real_cuts(tmp_path, tiny_corpus):
+    cuts = tiny_corpus / "cuts" / "train_cuts.jsonl.gz"
+    printed = run(ROOT / "examples" / "lhotse_loop.py", tmp_path, cuts)
+    kept = [int(share) for share in re.findall(r"kept (\d+)%", printed)]
+    assert kept[0] == 100
+    assert kept[1:] == [pytest.approx(70, abs=5)] * 3

@@ -29,8 +29,8 @@ class PruningCallback(L.Callback):
         every: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
         if every != 1:
             raise ValueError(
-                f"reload_dataloaders_every_n_epochs: got {every}, allowed is 1: the size of the kept set, and with it the "
-                "length of an epoch, changes."
+                f"reload_dataloaders_every_n_epochs: got {every}, allowed is 1: the size of the kept set, and "
+                "with it the length of an epoch, changes."
             )
         pl_module.pruner = self.pruner  # type: ignore[assignment]
 

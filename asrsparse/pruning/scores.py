@@ -107,6 +107,10 @@ class ScoreTable:
             )
         return rows
 
+    def seconds(self, rows: NDArray[np.int64]) -> float:
+        """Seconds of speech in some rows."""
+        return float(self.durations[rows].sum(dtype=np.float64))
+
     def duration_edges(self, num_strata: int) -> NDArray[np.floating[Any]]:
         """The longest duration of each of `num_strata` strata of about equal counts, ascending.
 

@@ -118,7 +118,8 @@ def select(table: ScoreTable, policy: Policy, plan: PruningPlan, epoch: int, see
     """Chooses the utterances of an epoch: a pure function of its arguments.
 
     Utterances that the model never saw, and those older than `max_age`, come first; the policy shares out what is left
-    of the budget, in each stratum of duration apart.
+    of the budget, in each stratum of duration apart. What a stratum keeps too much or too little, since utterances are
+    whole, the next one makes up for.
 
     Raises:
         ValueError: If the policy keeps nothing, or its keep ratio leaves (0, 1].
@@ -130,14 +131,16 @@ def select(table: ScoreTable, policy: Policy, plan: PruningPlan, epoch: int, see
     rng = np.random.default_rng([seed, epoch])
     forced = _forced(table, policy, plan, epoch)
     weights = forced.astype(np.float32)
+    carried = 0.0
     for stratum in strata_of_duration(table.durations, table.duration_edges(plan.num_strata)):
-        durations = table.durations[stratum]
-        free = ~forced[stratum]
-        left = keep_ratio * float(durations.sum(dtype=np.float64)) - float(durations[~free].sum(dtype=np.float64))
-        if left > 0 and free.any():
-            rows = stratum[free]
-            ages = epoch - table.last_seen[rows]
-            weights[rows] = policy.select(Candidates(table.scores[rows], durations[free], ages, left, progress, rng))
+        free = stratum[~forced[stratum]]
+        wanted = keep_ratio * table.seconds(stratum) - table.seconds(stratum[forced[stratum]]) + carried
+        budget, carried = min(wanted, table.seconds(free)), 0.0
+        if budget > 0.0:
+            ages = epoch - table.last_seen[free]
+            among = Candidates(table.scores[free], table.durations[free], ages, budget, progress, rng)
+            weights[free] = policy.select(among)
+            carried = wanted - table.seconds(free[weights[free] > 0.0])
     return _kept_set(table, weights, f"{type(policy).__name__}(keep_ratio={keep_ratio:g}) in epoch {epoch}")
 
 
