@@ -13,8 +13,7 @@ letters = sorted({letter for cut in cuts for letter in cut.supervisions[0].text}
 dataset = K2SpeechRecognitionDataset(input_strategy=OnTheFlyFeatures(Fbank()), return_cuts=True)
 model = torch.nn.Sequential(torch.nn.Conv1d(80, 64, 5, stride=3), torch.nn.ReLU(), torch.nn.Conv1d(64, 40, 1))
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-durations = [cut.duration for cut in cuts]
-pruner = DynamicPruner(list(cuts.ids), durations, EasyToHard(keep_ratio=0.7), PruningPlan(num_epochs=4))
+pruner = DynamicPruner(list(cuts.ids), [cut.duration for cut in cuts], EasyToHard(0.7), PruningPlan(num_epochs=4))
 for epoch in range(4):
     kept = pruner.start_epoch(epoch)
     kept_cuts = cuts.filter(lambda cut, kept=kept: cut.id in kept)  # before the sampler; lhotse filters lazily
@@ -28,4 +27,4 @@ for epoch in range(4):
         pruner.observe([cut.id for cut in heard["cut"]], ctc / target_lens).backward()
         optimizer.step()
         optimizer.zero_grad()
-    print(f"epoch {epoch}: kept {kept.share:.0%} of {sum(durations) / 60:.1f} min, {len(kept)} utterances")
+    print(f"epoch {epoch}: kept {kept.share:.0%}: {len(kept)} utterances, {kept.seconds:.0f} s")
