@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Word error rate against seconds of training: full data, pruned utterances, pruned utterances and segments.
 
-    python benchmarks/time_to_wer.py --exp-dir exp/time_to_wer [--epochs 30] [--seeds 0 1] [--rows full ...] [OVERRIDE ...]
+    python benchmarks/time_to_wer.py --exp-dir exp/time_to_wer [--epochs 30] [--seeds 0 1] [--rows ROW ...]
 
 Trains each row with each seed, one after another in turns (all rows with the first seed, then with the next), decodes
 and scores it, and compares it with full data of the first seed. What is trained already is not trained again, so that
