@@ -29,8 +29,10 @@ commands:
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
   recipe    mini, grid: corpus, model and length of training together
   system    full-dense, easy2hard, masks, easy2hard-masks: pruning and masks together
-  corpus, model (tiny small base), pruning (none random easy hard easy2hard), masks (dense learned), optim, trainer,
-  decode (ctc_greedy joint)
+  pruning   none, random, easy, hard, easy2hard, window, middle, infobatch, epsilon_greedy, ucb, coverage, longest,
+            shortest: which utterances an epoch hears
+  segments  none, energy, random: which of an utterance's time a step hears
+  corpus, model (tiny small base), masks (dense learned), optim, trainer, decode (ctc_greedy joint)
 
 examples:
   asrsparse prepare recipe=grid corpus.corpus_dir=/data/grid
