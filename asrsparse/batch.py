@@ -63,7 +63,8 @@ class BatchDataset(torch.utils.data.Dataset[Batch]):
             ) from error
         tokens = [torch.tensor(self.encode(cut.supervisions[0].text), dtype=torch.int64) for cut in cuts]
         return Batch(
-            ids=list(cuts.ids),
+            # Not the cut's: lhotse renames a cut that it repeats where fewer are left than there are ranks.
+            ids=[cut.supervisions[0].id for cut in cuts],
             audio=audio,
             audio_lens=audio_lens.to(torch.int64),
             tokens=pad_sequence(tokens, batch_first=True, padding_value=PADDING_TOKEN),

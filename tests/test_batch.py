@@ -53,6 +53,10 @@ def test_rows_ids_and_lengths_belong_together_in_any_order(cuts):
     assert dict(zip(shuffled.ids, shuffled.token_lens.tolist(), strict=True)) == {"u2": 2, "u0": 1}
 
 
+def test_a_cut_that_lhotse_repeats_for_a_rank_without_any_keeps_its_utterances_id(cuts):
+    assert BatchDataset(encode)[cuts.modify_ids(lambda i: f"{i}_dup0")].ids == BatchDataset(encode)[cuts].ids
+
+
 def test_types_are_those_that_losses_take(cuts):
     batch = BatchDataset(encode)[cuts]
     assert batch.audio.dtype == torch.float32

@@ -40,6 +40,9 @@ class ScoreTable:
         durations: Durations (N,) in seconds, all positive.
         smoothing: Weight in [0, 1) of the older score in the moving average; 0 keeps the last loss alone.
 
+    Attributes:
+        total_seconds: The sum of the durations, before they are rounded to float32 to be kept.
+
     Raises:
         ValueError: If ids repeat, lengths differ, a duration is not positive, or `smoothing` is out of range.
 
@@ -66,6 +69,7 @@ class ScoreTable:
                 f"{len(not_positive)} durations are not positive; the first is {durations[first]} s of {ids[first]!r}. "
                 "Leave utterances without audio out before scoring."
             )
+        self.total_seconds = float(np.asarray(durations, dtype=np.float64).sum())
         self.smoothing = smoothing
         self.keys = utterance_keys(ids)
         self._order = np.argsort(self.keys, kind="stable").astype(np.int32)

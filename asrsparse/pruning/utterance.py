@@ -43,12 +43,14 @@ class KeptSet:
     @property
     def seconds(self) -> float:
         """Seconds of speech that are kept."""
+        if self.kept.all():
+            return self.table.total_seconds  # exact, so that schedules of a training on all data are
         return float(self.table.durations[self.kept].sum(dtype=np.float64))
 
     @property
     def share(self) -> float:
         """The share of the speech that is kept, in seconds, in [0, 1]."""
-        return self.seconds / float(self.table.durations.sum(dtype=np.float64))
+        return self.seconds / self.table.total_seconds
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def _kept_set(table: ScoreTable, weights: NDArray[np.float32], what: str) -> Kep
     kept = weights > 0.0
     if not kept.any():
         raise ValueError(
-            f"{what} keeps none of {len(table)} utterances ({table.durations.sum(dtype=np.float64) / 3600:.2f} h). An "
+            f"{what} keeps none of {len(table)} utterances ({table.total_seconds / 3600:.2f} h). An "
             "epoch needs at least one: raise the keep ratio, or use fewer strata (pruning.plan.num_strata)."
         )
     return KeptSet(table, kept, weights if (kept != weights).any() else None)
@@ -295,9 +297,8 @@ class DynamicPruner:
 
     def planned_seconds(self, after_epoch: int) -> float:
         """Seconds of speech that the epochs after `after_epoch` are expected to keep, for schedules."""
-        total = float(self.table.durations.sum(dtype=np.float64))
         epochs = range(after_epoch + 1, self.plan.num_epochs)
-        return sum(total * self._planned_share(epoch) for epoch in epochs)
+        return sum(self.table.total_seconds * self._planned_share(epoch) for epoch in epochs)
 
     def _planned_share(self, epoch: int) -> float:
         if not self.plan.prunes(self.policy, epoch):
