@@ -18,6 +18,7 @@ from espnet2.asr.specaug.abs_specaug import AbsSpecAug
 from espnet2.torch_utils.initialize import initialize
 
 from asrsparse.batch import PADDING_TOKEN, Batch
+from asrsparse.models.dropout import use_byte_dropout
 from asrsparse.models.frontends import LogMelFrontend
 from asrsparse.pruning import SegmentPruner
 
@@ -94,6 +95,7 @@ class ASRModel(torch.nn.Module):
         self.segments_level = segments_level
         # PyTorch's own initial values leave CTC, for hundreds of updates, with one template of where letters fall.
         initialize(self, "xavier_uniform")
+        use_byte_dropout(self)
 
     @property
     def sos_eos(self) -> int:
