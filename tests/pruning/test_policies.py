@@ -20,7 +20,8 @@ from asrsparse.pruning import (
     UpperConfidence,
     Window,
 )
-from asrsparse.pruning.policies import keep_ratio_at, keep_window
+from asrsparse.pruning.policies import keep_ratio_at
+from asrsparse.pruning.windows import keep_window
 
 PRUNING = [
     Random,
