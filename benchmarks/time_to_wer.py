@@ -2,11 +2,13 @@
 """Word error rate against seconds of training: full data, pruned utterances, pruned utterances and segments.
 
     python benchmarks/time_to_wer.py --exp-dir exp/time_to_wer [--epochs 30] [--seeds 0 1] [--rows ROW ...]
+    python benchmarks/time_to_wer.py --exp-dir exp/segments --study segments --epochs 14
 
-Trains each row with each seed, one after another in turns (all rows with the first seed, then with the next), decodes
-and scores it, and compares it with full data of the first seed. What is trained already is not trained again, so that
-it may be stopped and called again. Prints a table and one line of JSON, and leaves RESULTS.md in the folder. Run it
-alone on the machine, or compare no seconds.
+The study `time` compares whole systems; `segments` compares ways to choose segments, shares of the time to keep and
+lengths of the chunks, on all utterances. Trains each row with each seed, one after another in turns (all rows with the
+first seed, then with the next), decodes and scores it, and compares it with full data of the first seed. What is
+trained already is not trained again, so that it may be stopped and called again. Prints a table and one line of JSON,
+and leaves RESULTS.md in the folder. Run it alone on the machine, or compare no seconds.
 """
 
 import argparse
@@ -22,20 +24,40 @@ from rich.table import Table
 
 from asrsparse.report import Report, report
 
-ROWS: dict[str, list[str]] = {
-    "full": ["pruning=none"],
-    "random-0.7": ["pruning=random"],
-    "easy2hard-0.7": ["pruning=easy2hard"],
-    "easy2hard-0.7-energy-0.7": ["pruning=easy2hard", "segments=energy"],
-    "infobatch-0.7": ["pruning=infobatch"],
-    "energy-0.7": ["pruning=none", "segments=energy"],
-    "random-segments-0.7": ["pruning=none", "segments=random"],
+
+def segments(choice: str, keep_ratio: float, chunk_seconds: float = 0.1) -> list[str]:
+    """The overrides of one way to prune segments, of all utterances."""
+    return [
+        "pruning=none",
+        f"segments={choice}",
+        f"segments.keep_ratio={keep_ratio}",
+        f"segments.chunk_seconds={chunk_seconds}",
+    ]
+
+
+FULL = {"full": ["pruning=none"]}
+STUDIES: dict[str, dict[str, list[str]]] = {
+    "time": FULL
+    | {
+        "random-0.7": ["pruning=random"],
+        "easy2hard-0.7": ["pruning=easy2hard"],
+        "easy2hard-0.7-energy-0.7": ["pruning=easy2hard", "segments=energy"],
+        "infobatch-0.7": ["pruning=infobatch"],
+    },
+    "segments": FULL
+    | {f"{choice}-{keep}": segments(choice, keep) for keep in (0.7, 0.9, 0.5) for choice in ("energy", "random")}
+    | {f"energy-0.7-{chunk}s": segments("energy", 0.7, chunk) for chunk in (0.04, 0.2, 0.4)},
 }
 
 
 def run(options: argparse.Namespace, row: str, seed: int) -> None:
     """Trains, decodes and scores one row with one seed."""
-    overrides = [f"recipe={options.recipe}", "system=full-dense", *ROWS[row], f"trainer.num_epochs={options.epochs}"]
+    overrides = [
+        f"recipe={options.recipe}",
+        "system=full-dense",
+        *STUDIES[options.study][row],
+        f"trainer.num_epochs={options.epochs}",
+    ]
     overrides += [f"seed={seed}", f"name={name_of(row, seed)}", f"exp_dir={options.exp_dir}", *options.overrides]
     for command in ("train", "decode", "score"):
         subprocess.run([sys.executable, "-m", "asrsparse", command, *overrides], check=True)
@@ -72,10 +94,15 @@ def main() -> None:
     parser.add_argument("--recipe", default="grid", help="whose prepared corpus and settings are used")
     parser.add_argument("--epochs", type=int, default=30, help="of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="each row is trained with each of them")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), help="which; full is always in")
+    parser.add_argument("--study", choices=list(STUDIES), default="time", help="what is compared")
+    parser.add_argument("--rows", nargs="+", help="of the study; by default all of them; full is always in")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for all rows")
     options = parser.parse_args()
-    rows = ["full", *(row for row in options.rows if row != "full")]
+    known = list(STUDIES[options.study])
+    unknown = sorted({*(options.rows or known)} - {*known})
+    if unknown:
+        parser.error(f"--rows: got {', '.join(unknown)}, allowed are {', '.join(known)}.")
+    rows = ["full", *(row for row in options.rows or known if row != "full")]
     turns = [(row, seed) for seed in options.seeds for row in rows]
     for row, seed in track(turns, description="Training"):
         run(options, row, seed)
