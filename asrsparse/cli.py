@@ -31,7 +31,7 @@ Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The grou
   system    full-dense, easy2hard, masks, easy2hard-masks: pruning and masks together
   pruning   none, random, easy, hard, easy2hard, window, middle, infobatch, epsilon_greedy, ucb, coverage, longest,
             shortest: which utterances an epoch hears
-  segments  none, energy, random: which of an utterance's time a step hears
+  segments  none, energy, blank, random: which of an utterance's time a step hears
   corpus, model (tiny small base), masks (dense learned), optim, trainer, decode (ctc_greedy joint)
 
 examples:

@@ -86,12 +86,16 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def build(config: DictConfig, **arguments: Any) -> Any:
+def build(config: DictConfig | None, **arguments: Any) -> Any:
     """Calls the `_target_` of a configuration node with its values; strings under keys that end in `_dir` become paths.
+
+    A node that is null makes nothing: None.
 
     Raises:
         ValueError: What the target itself raised, without Hydra's wrapping; likewise for `OSError`.
     """
+    if config is None:
+        return None
     folders = {str(k): Path(v) for k, v in config.items() if str(k).endswith("_dir") and isinstance(v, str)}
     try:
         return instantiate(config, _convert_="all", **{**folders, **arguments})

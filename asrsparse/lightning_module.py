@@ -98,6 +98,7 @@ class ASRLightningModule(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Closes the epoch: its losses become scores."""
         self.pruner.end_epoch()
+        self.model.segments.end_epoch()
         self.position.next_epoch()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -125,8 +126,9 @@ class ASRLightningModule(L.LightningModule):
         return tuple(sums.tolist())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the masks, the random states of all ranks, and which model this is."""
+        """Adds the masks, what segments are chosen by, the random states of all ranks, and which model this is."""
         checkpoint["masks"] = self.masks.state_dict()
+        checkpoint["segments"] = self.model.segments.state_dict()
         checkpoint["model_fingerprint"] = model_fingerprint(self.model)
         checkpoint["rng_states"] = _gather_rng_states()
 
@@ -144,6 +146,7 @@ class ASRLightningModule(L.LightningModule):
                 "began with, or give the new run another name (name=NAME)."
             )
         self.masks.load_state_dict(checkpoint["masks"])
+        self.model.segments.load_state_dict(checkpoint["segments"])
         self._rng_states = checkpoint["rng_states"]
 
 

@@ -33,7 +33,7 @@ from asrsparse.lightning_module import ASRLightningModule
 from asrsparse.masks import SparseMasks
 from asrsparse.models.asr import ASRModel
 from asrsparse.position import Position
-from asrsparse.pruning import DynamicPruner
+from asrsparse.pruning import DynamicPruner, ScoreTable, SegmentPruner
 from asrsparse.tokenizer import Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -73,11 +73,18 @@ def train(config: DictConfig, command: str) -> dict[str, Any]:
     return _finish(config, run_dir, module, stopwatch, command)
 
 
-def build_model(config: DictConfig, vocab_size: int) -> ASRModel:
-    """The recogniser of a configuration, freshly initialised."""
+def build_model(config: DictConfig, vocab_size: int, segments: SegmentPruner | None = None) -> ASRModel:
+    """The recogniser of a configuration, freshly initialised; trained on segments only if it is given their pruner."""
     config.vocab_size = vocab_size
-    model: ASRModel = build(config.model)
+    model: ASRModel = build(config.model, segments=segments, segments_level=config.segments.level)
     return model
+
+
+def build_segments(config: DictConfig, utterances: ScoreTable) -> SegmentPruner:
+    """The pruner of time within the training utterances."""
+    blanks = build(config.segments.blanks, utterances=utterances)
+    segments: SegmentPruner = build(config.segments.pruner, blanks=blanks)
+    return segments
 
 
 def build_pruner(config: DictConfig, ids: Sequence[str], durations: Sequence[float]) -> DynamicPruner:
@@ -96,7 +103,7 @@ def build_module(config: DictConfig, cuts_dir: Path, tokenizer: Tokenizer) -> AS
     """Model, masks, pruner and optimiser of a configuration, ready to train."""
     cuts = [(cut.id, cut.duration) for cut in read_cuts(cuts_dir, "train")]
     pruner = build_pruner(config, *map(list, zip(*cuts, strict=True)))
-    model = build_model(config, tokenizer.vocab_size)
+    model = build_model(config, tokenizer.vocab_size, build_segments(config, pruner.table))
     return ASRLightningModule(
         model,
         masks=SparseMasks.attach(model, build(config.masks.method)),

@@ -46,7 +46,9 @@ STUDIES: dict[str, dict[str, list[str]]] = {
     },
     "segments": FULL
     | {f"{choice}-{keep}": segments(choice, keep) for keep in (0.7, 0.9, 0.5) for choice in ("energy", "random")}
-    | {f"energy-0.7-{chunk}s": segments("energy", 0.7, chunk) for chunk in (0.04, 0.2, 0.4)},
+    | {f"blank-{keep}": segments("blank", keep, 0.12) for keep in (0.7, 0.9, 0.5)}
+    | {f"energy-0.7-{chunk}s": segments("energy", 0.7, chunk) for chunk in (0.04, 0.2, 0.4)}
+    | {f"blank-0.7-{chunk}s": segments("blank", 0.7, chunk) for chunk in (0.04, 0.2, 0.4)},
 }
 
 

@@ -1,4 +1,12 @@
-"""Overrides that make any recipe's model one that trains in seconds."""
+"""A recogniser that trains in seconds, and batches for it."""
+
+import torch
+
+from asrsparse.batch import PADDING_TOKEN, Batch
+from asrsparse.config import compose_config
+from asrsparse.models.asr import ASRModel
+from asrsparse.pruning import ScoreTable
+from asrsparse.train import build_model, build_segments
 
 MICRO = [
     "model.encoder.num_blocks=2",
@@ -11,3 +19,32 @@ MICRO = [
     "trainer.precision=32-true",
     "trainer.batch_seconds=15",
 ]
+"""Overrides that make any recipe's model one that trains in seconds."""
+
+VOCABULARY = 12
+SAMPLES = 12000
+UTTERANCES = ScoreTable([f"u{number}" for number in range(8)], [10.0] * 8)
+"""Those of which `make_batch` makes batches; a batch may end its utterances earlier."""
+
+
+def make_model(*overrides: str) -> ASRModel:
+    """The recogniser of `MICRO` and more overrides, with fixed initial weights."""
+    torch.manual_seed(0)
+    config = compose_config([*MICRO, *overrides])
+    return build_model(config, VOCABULARY, build_segments(config, UTTERANCES))
+
+
+def make_batch(token_lens: list[int], samples: int = SAMPLES, seed: int = 0) -> Batch:
+    """A batch of noise, with as many random labels as asked for."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(1, VOCABULARY - 1, (len(token_lens), max(token_lens)), generator=generator)
+    lens = torch.tensor(token_lens)
+    tokens[torch.arange(max(token_lens)) >= lens[:, None]] = PADDING_TOKEN
+    return Batch(
+        ids=[f"u{number}" for number in range(len(token_lens))],
+        audio=0.1 * torch.randn(len(token_lens), samples, generator=generator),
+        audio_lens=torch.full((len(token_lens),), samples),
+        tokens=tokens,
+        token_lens=lens,
+        seconds=len(token_lens) * samples / 16000,
+    )

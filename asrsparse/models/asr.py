@@ -20,12 +20,10 @@ from espnet2.torch_utils.initialize import initialize
 from asrsparse.batch import PADDING_TOKEN, Batch
 from asrsparse.models.dropout import use_byte_dropout
 from asrsparse.models.frontends import LogMelFrontend
-from asrsparse.pruning import SegmentPruner
+from asrsparse.models.time_pruning import ROWS_PER_SECOND, SEGMENT_LEVELS, TimePruning
+from asrsparse.pruning import AllTime, SegmentPruner
 
 BLANK = 0
-SEGMENT_LEVELS = ("waveform", "feature")
-_CTC_MARGIN = 1.2
-"""Encoder frames that pruned time leaves an utterance, by what CTC needs at least: a bare minimum has one alignment."""
 
 
 @dataclass
@@ -60,7 +58,7 @@ class ASRModel(torch.nn.Module):
         ctc_weight: Share of the CTC loss in the total, in [0, 1]; 1 needs no decoder.
         label_smoothing: Of the decoder's cross-entropy, in [0, 1).
         segments: Which of an utterance's time training hears; None for all of it.
-        segments_level: What `segments` chooses among and cuts: `waveform` or `feature`.
+        segments_level: Where the rest is cut away: `waveform`, `feature`, or `frontend`, behind the subsampling.
     """
 
     def __init__(
@@ -81,7 +79,7 @@ class ASRModel(torch.nn.Module):
         if decoder is None and ctc_weight < 1.0:
             raise ValueError(f"model.ctc_weight: got {ctc_weight} without a decoder; allowed is 1, or add a decoder.")
         if segments_level not in SEGMENT_LEVELS:
-            raise ValueError(f"segments.level: got {segments_level!r}, allowed are {' and '.join(SEGMENT_LEVELS)}.")
+            raise ValueError(f"segments.level: got {segments_level!r}, allowed are {', '.join(SEGMENT_LEVELS)}.")
         self.vocab_size = vocab_size
         self.frontend = frontend
         self.specaug = specaug
@@ -91,7 +89,7 @@ class ASRModel(torch.nn.Module):
         self.ctc = CTC(odim=vocab_size, encoder_output_size=encoder.output_size())
         self.ctc_weight = ctc_weight
         self.label_smoothing = label_smoothing
-        self.segments = segments
+        self.segments = segments if segments is not None else AllTime()
         self.segments_level = segments_level
         # PyTorch's own initial values leave CTC, for hundreds of updates, with one template of where letters fall.
         initialize(self, "xavier_uniform")
@@ -104,12 +102,15 @@ class ASRModel(torch.nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Computes the losses of a batch of B utterances."""
-        encoded, encoded_lens, heard_share = self._encode(batch.audio, batch.audio_lens, _least_seconds(batch))
-        ctc = self._ctc_losses(encoded, encoded_lens, batch)
+        pruning = TimePruning.of(batch, self.segments if self.training else AllTime(), self.segments_level)
+        encoded, encoded_lens = self._encode(batch.audio, batch.audio_lens, pruning)
+        log_probs = self.ctc_log_probs(encoded)
+        pruning.observe(log_probs[..., BLANK])
+        ctc = self._ctc_losses(log_probs, encoded_lens, batch)
         if self.decoder is None:
-            return Losses(total=ctc, ctc=ctc, attention=torch.zeros_like(ctc), heard_share=heard_share)
+            return Losses(total=ctc, ctc=ctc, attention=torch.zeros_like(ctc), heard_share=pruning.heard_share)
         attention = self._attention_losses(encoded, encoded_lens, batch)
-        return Losses(self.ctc_weight * ctc + (1 - self.ctc_weight) * attention, ctc, attention, heard_share)
+        return Losses(self.ctc_weight * ctc + (1 - self.ctc_weight) * attention, ctc, attention, pruning.heard_share)
 
     def encode(self, audio: torch.Tensor, audio_lens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Encodes waveforms.
@@ -121,45 +122,29 @@ class ASRModel(torch.nn.Module):
         Returns:
             Encoder frames (B, E, H), one per 40 ms, and their numbers (B,).
         """
-        encoded, encoded_lens, _ = self._encode(audio, audio_lens, least_seconds=0.0)
-        return encoded, encoded_lens
+        return self._encode(audio, audio_lens, TimePruning(AllTime()))
 
     def _encode(
-        self, audio: torch.Tensor, audio_lens: torch.Tensor, least_seconds: torch.Tensor | float
-    ) -> tuple[torch.Tensor, torch.Tensor, float]:
-        """Encodes what is left of each utterance; it is at least as long as `least_seconds` if it was."""
-        rate = self.frontend.sampling_rate
-        audio, audio_lens, of_waveform = self._prune_time("waveform", audio, audio_lens, rate, least_seconds)
+        self, audio: torch.Tensor, audio_lens: torch.Tensor, pruning: TimePruning
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encodes what is left of each utterance."""
+        audio, audio_lens = pruning.cut("waveform", audio, audio_lens, self.frontend.sampling_rate)
         features, feature_lens = self.frontend(audio, audio_lens)
-        features, feature_lens, of_features = self._prune_time("feature", features, feature_lens, 100, least_seconds)
+        features, feature_lens = pruning.cut("feature", features, feature_lens, ROWS_PER_SECOND)
         if self.training and self.specaug is not None:
             features, feature_lens = self.specaug(features, feature_lens)
-        encoded, encoded_lens, _ = self.encoder(features, feature_lens)
-        return encoded, encoded_lens, of_waveform * of_features
-
-    def _prune_time(
-        self,
-        level: str,
-        values: torch.Tensor,
-        lens: torch.Tensor,
-        rows_per_second: int,
-        least_seconds: torch.Tensor | float,
-    ) -> tuple[torch.Tensor, torch.Tensor, float]:
-        """In training, and at its level, joins the segments that are kept; and says how much of the time they are."""
-        if self.segments is None or not self.training or self.segments_level != level:
-            return values, lens, 1.0
-        kept = self.segments.choose(values, lens, rows_per_second, least_seconds)
-        values, shorter_lens = self.segments.apply(kept, values, lens, rows_per_second)
-        return values, shorter_lens, float(shorter_lens.sum() / lens.sum())
+        with pruning.frames_of(self.encoder.embed):
+            encoded, encoded_lens, _ = self.encoder(features, feature_lens)
+        return encoded, encoded_lens
 
     def ctc_log_probs(self, encoded: torch.Tensor) -> torch.Tensor:
         """Log probabilities (B, E, V) of tokens in each encoder frame, in float32."""
         logits: torch.Tensor = self.ctc.ctc_lo(encoded)
         return logits.float().log_softmax(dim=-1)
 
-    def _ctc_losses(self, encoded: torch.Tensor, encoded_lens: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def _ctc_losses(self, log_probs: torch.Tensor, encoded_lens: torch.Tensor, batch: Batch) -> torch.Tensor:
         losses = F.ctc_loss(
-            self.ctc_log_probs(encoded).transpose(0, 1),
+            log_probs.transpose(0, 1),
             batch.tokens.clamp(min=BLANK),
             encoded_lens,
             batch.token_lens,
@@ -181,14 +166,6 @@ class ASRModel(torch.nn.Module):
             reduction="none",
         )
         return losses.sum(dim=1) / (batch.token_lens + 1)
-
-
-def _least_seconds(batch: Batch) -> torch.Tensor:
-    """The least time in which CTC can still align each utterance, with a margin (B,)."""
-    tokens = batch.tokens
-    repeats = ((tokens[:, 1:] == tokens[:, :-1]) & (tokens[:, 1:] != PADDING_TOKEN)).sum(dim=1)
-    frames = torch.ceil(_CTC_MARGIN * (batch.token_lens + repeats))
-    return (4 * frames + 3) / 100  # two convolutions of stride 2 and width 3 over rows of 10 ms
 
 
 def _residual_in_float32(embed: torch.nn.Module, inputs: Any, output: Any) -> Any:

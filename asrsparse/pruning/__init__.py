@@ -1,5 +1,6 @@
 """Dynamic data pruning: what the next epoch hears of which utterances. Needs torch and numpy alone."""
 
+from asrsparse.pruning.blank import BlankTable
 from asrsparse.pruning.policies import (
     Candidates,
     Coverage,
@@ -19,12 +20,23 @@ from asrsparse.pruning.policies import (
 )
 from asrsparse.pruning.sampling import KeptSampler
 from asrsparse.pruning.scores import ScoreTable
-from asrsparse.pruning.segment import ChunkPolicy, LoudestChunks, RandomChunks, SegmentPruner
+from asrsparse.pruning.segment import (
+    AllTime,
+    ChunkPolicy,
+    Chunks,
+    LeastBlankChunks,
+    LoudestChunks,
+    RandomChunks,
+    SegmentPruner,
+)
 from asrsparse.pruning.utterance import DynamicPruner, KeptSet, PruningPlan, select
 
 __all__ = [
+    "AllTime",
+    "BlankTable",
     "Candidates",
     "ChunkPolicy",
+    "Chunks",
     "Coverage",
     "DynamicPruner",
     "Easy",
@@ -35,6 +47,7 @@ __all__ = [
     "KeepAll",
     "KeptSampler",
     "KeptSet",
+    "LeastBlankChunks",
     "Longest",
     "LoudestChunks",
     "Middle",

@@ -1,30 +1,50 @@
 """Segment and frame pruning: which stretches of an utterance a training step hears.
 
 An utterance is cut in chunks of equal length; some are kept, and joined in their order. Chunks are stretches of time,
-so that all that belongs to an utterance (samples, feature rows, video frames) can lose the same ones. Segments are
-chunks of some tenths of a second, frames are chunks of one row. The idea is that of DDP-ASR (arXiv 2406.18373); of how
-to choose little is known from there, and choosing by energy is ours.
+so that all that belongs to an utterance (samples, feature rows, video frames, times of words) can lose the same ones.
+Segments are chunks of some tenths of a second, frames are chunks of one row. The idea is that of DDP-ASR (arXiv
+2406.18373); of how to choose little is known from there, and choosing by energy or by blanks is ours.
 
-Shape legend: B utterances, R rows of the longest (samples, feature rows, video frames), C chunks of the longest.
+Shape legend: B utterances, R rows of the longest (samples, feature rows, video frames), C chunks of the longest, E
+encoder frames of the longest, K times.
 """
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from asrsparse.pruning.blank import SLOTS_PER_SECOND, BlankTable
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """What a policy may look at.
+
+    Attributes:
+        values: What is cut (B, C, rows of a chunk, ...), zero behind the ends of the utterances.
+        lens: Rows of each chunk that belong to the utterance (B, C).
+        blank: Mean log-odds of CTC's blank in each chunk at the last visit (B, C), minus infinity where the utterance
+            was heard too seldom; None for policies that do not need it.
+    """
+
+    values: Tensor
+    lens: Tensor
+    blank: Tensor | None = None
+
 
 class ChunkPolicy(Protocol):
     """Says which chunks are worth most."""
 
-    def priorities(self, chunks: Tensor, chunk_lens: Tensor) -> Tensor:
-        """Rates chunks; the highest are kept.
+    @property
+    def needs_blank(self) -> bool:
+        """Whether it looks at the model's own blanks."""
 
-        Args:
-            chunks: (B, C, rows of a chunk, ...), zero behind the ends of the utterances.
-            chunk_lens: Rows of each chunk that belong to the utterance (B, C).
+    def priorities(self, chunks: Chunks) -> Tensor:
+        """Rates chunks; the highest are kept, and all that are infinitely high.
 
         Returns:
             Priorities (B, C); what stands behind an utterance's last chunk does not matter.
@@ -35,9 +55,11 @@ class ChunkPolicy(Protocol):
 class RandomChunks:
     """`random`: any chunk as well as another, drawn from torch's global generator."""
 
-    def priorities(self, chunks: Tensor, chunk_lens: Tensor) -> Tensor:
+    needs_blank: ClassVar[bool] = False
+
+    def priorities(self, chunks: Chunks) -> Tensor:
         """Draws (B, C) uniform numbers."""
-        return torch.rand(chunk_lens.shape, device=chunks.device)
+        return torch.rand(chunks.lens.shape, device=chunks.values.device)
 
 
 @dataclass(frozen=True)
@@ -48,23 +70,41 @@ class LoudestChunks:
     mean level; both over the rows that belong to the utterance.
     """
 
-    def priorities(self, chunks: Tensor, chunk_lens: Tensor) -> Tensor:
+    needs_blank: ClassVar[bool] = False
+
+    def priorities(self, chunks: Chunks) -> Tensor:
         """Measures the loudness of each chunk (B, C)."""
-        levels = chunks.float().square() if chunks.dim() == 3 else chunks.float().flatten(3).mean(dim=3)
-        return levels.sum(dim=2) / chunk_lens.clamp(min=1)
+        values = chunks.values.float()
+        levels = values.square() if values.dim() == 3 else values.flatten(3).mean(dim=3)
+        return levels.sum(dim=2) / chunks.lens.clamp(min=1)
 
 
 @dataclass(frozen=True)
+class LeastBlankChunks:
+    """`blank`: the chunks of which the model was least sure, at its last visit, that they are CTC blanks.
+
+    An utterance that was heard too seldom is heard whole.
+    """
+
+    needs_blank: ClassVar[bool] = True
+
+    def priorities(self, chunks: Chunks) -> Tensor:
+        """Turns the log-odds of blanks round (B, C)."""
+        assert chunks.blank is not None
+        return -chunks.blank
+
+
 class SegmentPruner:
     """Keeps a share of each utterance's time.
 
     Args:
         keep_ratio: The share of the chunks to keep, in (0, 1]; an utterance keeps more where its labels need it.
         chunk_seconds: Length of a chunk. A multiple of 0.04 s keeps 25 Hz video and subsampled audio in step.
-        policy: Which chunks are worth most.
+        policy: Which chunks are worth most; by default the loudest.
+        blanks: What the model thought of the utterances, for policies that need it.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or `blanks` is missing.
 
     Example:
         >>> pruner = SegmentPruner(keep_ratio=0.5, chunk_seconds=0.02)
@@ -77,20 +117,37 @@ class SegmentPruner:
         ([7.0, 8.0, 9.0, 9.0], [4])
     """
 
-    keep_ratio: float = 0.7
-    chunk_seconds: float = 0.2
-    policy: ChunkPolicy = field(default_factory=LoudestChunks)
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.keep_ratio <= 1.0:
+    def __init__(
+        self,
+        keep_ratio: float = 0.7,
+        chunk_seconds: float = 0.2,
+        policy: ChunkPolicy | None = None,
+        blanks: BlankTable | None = None,
+    ) -> None:
+        if not 0.0 < keep_ratio <= 1.0:
             raise ValueError(
-                f"segments.keep_ratio: got {self.keep_ratio}, allowed is (0, 1]: the share of an utterance's time that "
+                f"segments.keep_ratio: got {keep_ratio}, allowed is (0, 1]: the share of an utterance's time that "
                 "a step hears. For all of it use segments=none."
             )
-        if not self.chunk_seconds > 0.0:
-            raise ValueError(f"segments.chunk_seconds: got {self.chunk_seconds}, allowed is above 0.")
+        if not chunk_seconds > 0.0:
+            raise ValueError(f"segments.chunk_seconds: got {chunk_seconds}, allowed is above 0.")
+        self.keep_ratio = keep_ratio
+        self.chunk_seconds = chunk_seconds
+        self.policy = policy if policy is not None else LoudestChunks()
+        if self.policy.needs_blank:
+            if blanks is None:
+                raise ValueError(f"{type(self.policy).__name__} needs a table of blanks: give blanks=BlankTable(...).")
+            self._rows_of_a_chunk(SLOTS_PER_SECOND)
+        self.blanks = blanks if self.policy.needs_blank else None
 
-    def choose(self, values: Tensor, lens: Tensor, rows_per_second: int, min_seconds: Tensor | float = 0.0) -> Tensor:
+    def choose(
+        self,
+        values: Tensor,
+        lens: Tensor,
+        rows_per_second: int,
+        min_seconds: Tensor | float = 0.0,
+        ids: Sequence[str] = (),
+    ) -> Tensor:
         """Chooses the chunks to keep.
 
         Args:
@@ -98,20 +155,29 @@ class SegmentPruner:
             lens: Rows of each utterance (B,).
             rows_per_second: Rows that make a second of `values`.
             min_seconds: The least that each utterance keeps (B,), or all of them; one that is shorter is kept whole.
+            ids: B utterance ids, for policies that need blanks.
 
         Returns:
             True for the chunks to keep (B, C); False behind the end of an utterance.
         """
         rows = self._rows_of_a_chunk(rows_per_second)
         chunks, chunk_lens = _in_chunks(values, lens, rows)
+        blank = None if self.blanks is None else self._blank_of_chunks(ids, chunks.size(1)).to(lens.device)
+        priorities = self.policy.priorities(Chunks(chunks, chunk_lens, blank)).masked_fill(chunk_lens == 0, -torch.inf)
         num_chunks = (chunk_lens > 0).sum(dim=1)
         # One more chunk than the least, since the last one of an utterance may have few rows.
         least = torch.ceil(torch.as_tensor(min_seconds, device=lens.device) * rows_per_second / rows) + 1
         wanted = torch.maximum(torch.round(self.keep_ratio * num_chunks), least)
-        priorities = self.policy.priorities(chunks, chunk_lens).masked_fill(chunk_lens == 0, -torch.inf)
+        wanted = torch.maximum(wanted, torch.isposinf(priorities).sum(dim=1))
         places = priorities.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         kept: Tensor = (places < wanted[:, None]) & (chunk_lens > 0)
         return kept
+
+    def _blank_of_chunks(self, ids: Sequence[str], num_chunks: int) -> Tensor:
+        """Mean log-odds of a blank (B, C)."""
+        assert self.blanks is not None
+        slots = self._rows_of_a_chunk(SLOTS_PER_SECOND)
+        return self.blanks.log_odds(ids, num_chunks * slots).view(-1, num_chunks, slots).mean(dim=2)
 
     def apply(self, kept: Tensor, values: Tensor, lens: Tensor, rows_per_second: int) -> tuple[Tensor, Tensor]:
         """Joins the kept chunks of anything that runs in step with what `choose` saw.
@@ -137,6 +203,52 @@ class SegmentPruner:
         behind = torch.arange(joined.size(1), device=lens.device) >= new_lens[:, None]
         return joined.masked_fill(behind.view(*behind.shape, *[1] * (joined.dim() - 2)), 0), new_lens
 
+    def times(self, kept: Tensor, seconds: Tensor) -> Tensor:
+        """Where moments of an utterance come to lie once what is dropped is gone: what alignments are moved by.
+
+        Args:
+            kept: True for the chunks to keep (B, C).
+            seconds: Moments from the beginning of the whole utterance (B, K).
+
+        Returns:
+            Moments from the beginning of what is left (B, K); those in a dropped chunk lie where it is cut out.
+        """
+        number = (seconds / self.chunk_seconds).long().clamp(0, kept.size(1) - 1)
+        inside = torch.clamp(seconds - number * self.chunk_seconds, 0.0, self.chunk_seconds)
+        before = kept.cumsum(dim=1) - kept.long()
+        return before.gather(1, number) * self.chunk_seconds + inside * kept.gather(1, number)
+
+    def observe(self, ids: Sequence[str], kept: Tensor, blank_log_probs: Tensor) -> None:
+        """Records what the model thought of the chunks that it heard, where the policy looks at that.
+
+        Args:
+            ids: B utterance ids.
+            kept: True for the chunks that were kept (B, C).
+            blank_log_probs: Log probability of CTC's blank in each encoder frame of what was kept, one for 40 ms
+                (B, E).
+        """
+        if self.blanks is None:
+            return
+        num_slots = kept.size(1) * self._rows_of_a_chunk(SLOTS_PER_SECOND)
+        numbers = torch.arange(num_slots, device=kept.device).expand(len(kept), -1)
+        lens = torch.full((len(kept),), num_slots, device=kept.device)
+        slots, lens = self.apply(kept, numbers, lens, SLOTS_PER_SECOND)
+        self.blanks.record(ids, slots, lens, blank_log_probs)
+
+    def end_epoch(self) -> None:
+        """Takes what was observed into account from now on. With several processes every rank calls it."""
+        if self.blanks is not None:
+            self.blanks.end_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs. With several processes every rank calls it."""
+        return {} if self.blanks is None else self.blanks.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what a saved run knew."""
+        if self.blanks is not None:
+            self.blanks.load_state_dict(state)
+
     def _rows_of_a_chunk(self, rows_per_second: int) -> int:
         rows = round(self.chunk_seconds * rows_per_second)
         if rows < 1 or abs(rows - self.chunk_seconds * rows_per_second) > 1e-6 * rows_per_second:
@@ -145,6 +257,28 @@ class SegmentPruner:
                 f"s, the time of one of the {rows_per_second} rows a second."
             )
         return rows
+
+
+class AllTime(SegmentPruner):
+    """`none`: whole utterances, untouched; the baseline runs the same lines as the others."""
+
+    def __init__(self, blanks: BlankTable | None = None) -> None:
+        super().__init__(keep_ratio=1.0)
+
+    def choose(
+        self,
+        values: Tensor,
+        lens: Tensor,
+        rows_per_second: int,
+        min_seconds: Tensor | float = 0.0,
+        ids: Sequence[str] = (),
+    ) -> Tensor:
+        """Chooses all there is (B, 1)."""
+        return torch.ones(len(lens), 1, dtype=torch.bool, device=lens.device)
+
+    def apply(self, kept: Tensor, values: Tensor, lens: Tensor, rows_per_second: int) -> tuple[Tensor, Tensor]:
+        """Returns what it got."""
+        return values, lens
 
 
 def _in_chunks(values: Tensor, lens: Tensor, rows: int) -> tuple[Tensor, Tensor]:

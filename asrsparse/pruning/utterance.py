@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from asrsparse.pruning.policies import Candidates, KeepAll, Policy, keep_ratio_at
+from asrsparse.pruning.ranks import gather, rank
 from asrsparse.pruning.scores import NEVER, ScoreTable
 
 
@@ -273,7 +274,7 @@ class DynamicPruner:
         Raises:
             ValueError: If more than `max_not_finite` of them are.
         """
-        positions, losses = _gather(*self._joined())
+        positions, losses = self._observed_by_all()
         finite = torch.isfinite(losses)
         self._count_not_finite(positions[~finite].numpy(), len(losses))
         # A rank that had to borrow an utterance to fill its last batch repeats it: the last loss counts.
@@ -289,10 +290,11 @@ class DynamicPruner:
                 "input is damaged: lower the learning rate, or look at those utterances."
             )
 
-    def _joined(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What this rank observed since the epoch began: row numbers and losses."""
-        positions = torch.cat([torch.empty(0, dtype=torch.int64), *(p for p, _ in self._observed)])
-        losses = torch.cat([torch.empty(0), *(v for _, v in self._observed)])
+    def _observed_by_all(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What all ranks observed since the epoch began, in the order of ranks: row numbers and losses."""
+        observed = [pair for of_rank in gather(self._observed) for pair in of_rank]
+        positions = torch.cat([torch.empty(0, dtype=torch.int64), *(p for p, _ in observed)])
+        losses = torch.cat([torch.empty(0), *(v for _, v in observed)])
         return positions, losses
 
     def planned_seconds(self, after_epoch: int) -> float:
@@ -315,7 +317,7 @@ class DynamicPruner:
         """
         kept = self._kept.kept if self._kept is not None else np.empty(0, dtype=np.bool_)
         weights = None if self._kept is None else self._kept.weights
-        positions, losses = _gather(*self._joined())
+        positions, losses = self._observed_by_all()
         return {
             "seed": self.seed,
             "epoch": self._epoch,
@@ -342,25 +344,7 @@ class DynamicPruner:
         self._epoch = state["epoch"]
         self.num_not_finite = state["num_not_finite"]
         # One rank takes what all had observed, since the end of the epoch gathers it again.
-        self._observed = [(state["observed_positions"], state["observed_losses"])] if _rank() == 0 else []
+        self._observed = [(state["observed_positions"], state["observed_losses"])] if rank() == 0 else []
         if len(state["kept"]):
             kept = np.unpackbits(state["kept"].numpy(), count=len(self.table)).astype(np.bool_)
             self._kept = KeptSet(self.table, kept, None if state["weights"] is None else state["weights"].numpy())
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if _is_distributed() else 0
-
-
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def _gather(positions: torch.Tensor, losses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Joins what all ranks observed, in the order of ranks; batches and so counts may differ between ranks."""
-    if not _is_distributed():
-        return positions, losses
-    parts: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, (positions, losses))
-    gathered = [part for part in parts if part is not None]
-    return torch.cat([p for p, _ in gathered]), torch.cat([v for _, v in gathered])

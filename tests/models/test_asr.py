@@ -1,35 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from micro import MICRO
+from micro import make_batch, make_model
 
-from asrsparse.batch import PADDING_TOKEN, Batch
-from asrsparse.config import compose_config
+from asrsparse.batch import Batch
 from asrsparse.models.asr import BLANK
-from asrsparse.train import build_model
-
-VOCABULARY = 12
-SAMPLES = 12000
-
-
-def make_model(*overrides):
-    torch.manual_seed(0)
-    return build_model(compose_config([*MICRO, *overrides]), VOCABULARY)
-
-
-def make_batch(token_lens, samples=SAMPLES, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    tokens = torch.randint(1, VOCABULARY - 1, (len(token_lens), max(token_lens)), generator=generator)
-    lens = torch.tensor(token_lens)
-    tokens[torch.arange(max(token_lens)) >= lens[:, None]] = PADDING_TOKEN
-    return Batch(
-        ids=[f"u{number}" for number in range(len(token_lens))],
-        audio=0.1 * torch.randn(len(token_lens), samples, generator=generator),
-        audio_lens=torch.full((len(token_lens),), samples),
-        tokens=tokens,
-        token_lens=lens,
-        seconds=len(token_lens) * samples / 16000,
-    )
 
 
 def alone(batch, row):
@@ -73,7 +48,7 @@ def test_a_ctc_loss_is_torchs_mean_of_the_utterance_alone(model):
 def test_an_attention_loss_is_the_mean_cross_entropy_over_tokens_and_the_end(model):
     batch = make_batch([4])
     encoded, lens = model.encode(batch.audio, batch.audio_lens)
-    end = torch.tensor([[VOCABULARY - 1]])
+    end = torch.tensor([[model.vocab_size - 1]])
     logits, _ = model.decoder(encoded, lens, torch.cat([end, batch.tokens], dim=1), batch.token_lens + 1)
     targets = torch.cat([batch.tokens, end], dim=1)
     reference = F.cross_entropy(logits[0], targets[0], label_smoothing=model.label_smoothing)
@@ -166,36 +141,3 @@ def test_the_residual_stream_is_float32_under_autocast(model):
     with torch.autocast("cpu", torch.bfloat16):
         model(make_batch([3]))
     assert seen == [torch.float32]
-
-
-@pytest.mark.parametrize("level", ["waveform", "feature"])
-@pytest.mark.parametrize("policy", ["energy", "random"])
-def test_segments_shorten_what_the_encoder_hears_in_training_only(level, policy):
-    model = make_model(f"segments={policy}", f"segments.level={level}", "segments.keep_ratio=0.5")
-    batch = make_batch([3, 2], samples=32000)
-    for training in (True, False):
-        model.train(training)
-        losses = model(batch)
-        assert losses.heard_share == (pytest.approx(0.5, abs=0.06) if training else 1.0)
-        assert torch.isfinite(losses.total).all()
-
-
-def test_segments_leave_what_the_labels_need():
-    model = make_model("segments=random", "segments.keep_ratio=0.1", "model.ctc_weight=1.0", "model.decoder=null")
-    losses = model.train()(make_batch([30, 40, 1], samples=48000)).total
-    assert torch.isfinite(losses).all()
-    assert (losses > 0).all()  # an utterance that CTC cannot align would have a loss of 0
-
-
-def test_segments_that_keep_everything_change_nothing():
-    batch, losses = make_batch([3, 2]), []
-    for overrides in ([], ["segments=energy", "segments.keep_ratio=1.0"]):
-        model = make_model(*overrides).train()
-        torch.manual_seed(1)
-        losses.append(model(batch).total)
-    assert torch.equal(*losses)
-
-
-def test_an_unknown_level_of_segments_is_refused():
-    with pytest.raises(ValueError, match=r"segments.level: got 'frames', allowed are waveform and feature"):
-        make_model("segments=energy", "segments.level=frames")

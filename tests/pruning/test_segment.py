@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrsparse.pruning import LoudestChunks, RandomChunks, SegmentPruner
+from asrsparse.pruning import BlankTable, LeastBlankChunks, LoudestChunks, RandomChunks, ScoreTable, SegmentPruner
 
 POLICIES = [RandomChunks(), LoudestChunks()]
 lengths = st.lists(st.integers(1, 120), min_size=1, max_size=5)
@@ -71,6 +71,21 @@ def test_modalities_stay_in_step(lens, keep_ratio, chunk_seconds, policy):
         assert torch.equal((audio[number, :length:4, 0] + 3) / 4, video[number, : length // 4, 0])
 
 
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.floats(0.1, 1.0), st.sampled_from([0.04, 0.2]))
+@settings(deadline=None)
+def test_times_move_with_the_rows_in_which_they_lie(lens, keep_ratio, chunk_seconds):
+    pruner = SegmentPruner(keep_ratio, chunk_seconds, RandomChunks())
+    values, lens = numbered([4 * n for n in lens])
+    kept = pruner.choose(values, lens, 100)
+    shorter, shorter_lens = pruner.apply(kept, values, lens, 100)
+    middles = (torch.arange(values.size(1)) + 0.5).expand(len(lens), -1) / 100
+    moved = pruner.times(kept, middles)
+    for number, length in enumerate(shorter_lens):
+        old_rows = shorter[number, :length, 0].long() - 1
+        assert torch.allclose(100 * moved[number, old_rows], torch.arange(length) + 0.5, atol=1e-3)
+        assert (moved[number].diff() >= -1e-6).all()
+
+
 def test_the_quietest_chunks_of_a_waveform_go_first():
     wave = torch.zeros(1, 16000)
     wave[0, 4000:8000] = 0.5 * torch.sin(torch.arange(4000.0))
@@ -111,6 +126,29 @@ def test_random_chunks_follow_torchs_seed():
 def test_numbers_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         SegmentPruner(**arguments)
+
+
+def test_a_policy_that_needs_blanks_is_refused_without_them():
+    with pytest.raises(ValueError, match=r"LeastBlankChunks needs a table of blanks: give blanks=BlankTable"):
+        SegmentPruner(0.5, 0.2, LeastBlankChunks())
+
+
+def test_chunks_that_are_no_number_of_encoder_frames_are_refused_for_blanks():
+    blanks = BlankTable(ScoreTable(["a"], [1.0]))
+    with pytest.raises(ValueError, match=r"chunk_seconds: got 0.1, allowed are multiples of 0.04 s"):
+        SegmentPruner(0.5, 0.1, LeastBlankChunks(), blanks)
+
+
+def test_the_surest_blanks_of_the_last_visit_go_first():
+    blanks = BlankTable(ScoreTable(["a"], [0.24]), warmup_visits=1)
+    pruner = SegmentPruner(0.67, 0.08, LeastBlankChunks(), blanks)
+    features, lens = torch.zeros(1, 24, 2), torch.tensor([24])
+    first = pruner.choose(features, lens, 100, ids=["a"])
+    assert first.tolist() == [[True, True, True]]
+    pruner.observe(["a"], first, torch.tensor([[0.1, 0.2, 0.9, 0.9, 0.3, 0.1]]).log())
+    assert pruner.choose(features, lens, 100, ids=["a"]).tolist() == first.tolist()  # from the next epoch on
+    pruner.end_epoch()
+    assert pruner.choose(features, lens, 100, ids=["a"]).tolist() == [[True, False, True]]
 
 
 def test_a_chunk_that_is_no_number_of_rows_is_refused():
