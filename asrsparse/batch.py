@@ -3,7 +3,7 @@
 Shape legend: B utterances, T samples of the longest, U tokens of the longest.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,8 @@ from lhotse import CutSet
 from lhotse.audio.utils import AudioLoadingError
 from lhotse.dataset.collation import collate_audio
 from torch.nn.utils.rnn import pad_sequence
+
+from asrsparse.cut_index import CutIndex
 
 PADDING_TOKEN = -1
 """Stands behind the last token of an utterance; ESPnet's and torch's losses are told to ignore it."""
@@ -71,3 +73,24 @@ class BatchDataset(torch.utils.data.Dataset[Batch]):
             token_lens=torch.tensor([len(t) for t in tokens], dtype=torch.int64),
             seconds=sum(cut.duration for cut in cuts),
         )
+
+
+class IndexedBatchDataset(torch.utils.data.Dataset[Batch]):
+    """Finds the cuts of a batch by their numbers in an index, then loads them; both in the loader's process.
+
+    Args:
+        index: All cuts.
+        encode: Text -> token ids, a tokenizer's `encode`.
+    """
+
+    def __init__(self, index: CutIndex, encode: Callable[[str], list[int]]) -> None:
+        self.index = index
+        self.dataset = BatchDataset(encode)
+
+    def __getitem__(self, rows: Sequence[int]) -> Batch:
+        """Makes the batch of some cuts.
+
+        Raises:
+            ValueError: If an audio file cannot be read, or the manifest has changed.
+        """
+        return self.dataset[self.index.read(rows)]

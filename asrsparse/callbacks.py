@@ -92,9 +92,9 @@ class PruningLog(L.Callback):
         ids: N utterance ids, in the order of the pruner's rows.
     """
 
-    def __init__(self, folder: Path, ids: list[str]) -> None:
+    def __init__(self, folder: Path, ids: pa.StringArray) -> None:
         self.folder = folder
-        self.ids = pa.array(ids)
+        self.ids = ids
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: ASRLightningModule) -> None:  # type: ignore[override]
         pruner, epoch = pl_module.pruner, pl_module.position.epoch

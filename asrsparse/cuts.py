@@ -21,6 +21,7 @@ from asrsparse.corpora.manifests import (
     mark_prepared,
     read_split,
 )
+from asrsparse.cut_index import CutIndex
 from asrsparse.files import atomic_path
 from asrsparse.left_out import LeftOut
 from asrsparse.tokenizer import CharTokenizer, SentencePieceTokenizer, Tokenizer
@@ -42,7 +43,7 @@ def prepare_cuts(
     decode_audio: bool = True,
     num_jobs: int | None = None,
 ) -> None:
-    """Writes `<split>_cuts.jsonl.gz` and `<split>_left_out.tsv` of the three splits, and the tokenizer.
+    """Writes `<split>_cuts.jsonl`, its index, and `<split>_left_out.tsv` of the three splits, and the tokenizer.
 
     From every split go utterances whose audio does not decode, that have no words, or that are too short. From train
     and dev go also those that are too long, that have fewer encoder frames than CTC needs for their labels, or that
@@ -105,8 +106,8 @@ def read_cuts(cuts_dir: Path, split: str) -> CutSet:
 
 
 def cuts_path(cuts_dir: Path, split: str) -> Path:
-    """The file of a split's cuts."""
-    return cuts_dir / f"{split}_cuts.jsonl.gz"
+    """The file of a split's cuts; not compressed, so that a line can be found by its place."""
+    return cuts_dir / f"{split}_cuts.jsonl"
 
 
 def fingerprint(manifest_dir: Path) -> str:
@@ -284,8 +285,10 @@ def _check_arguments(tokenizer: str, vocab_size: int | None, min_duration: float
 
 
 def _write_cuts(cuts_dir: Path, split: str, cuts: Sequence[MonoCut]) -> None:
-    with atomic_path(cuts_path(cuts_dir, split)) as temporary:
+    path = cuts_path(cuts_dir, split)
+    with atomic_path(path) as temporary:
         CutSet.from_cuts(cuts).to_file(temporary)
+    CutIndex.make(path)
     seconds = sum(cut.duration for cut in cuts)
     mean = seconds / max(1, len(cuts))
     logger.info("%s: %d utterances, %.2f h, mean length %.2f s", split, len(cuts), seconds / 3600, mean)

@@ -1,6 +1,6 @@
 """Prepared cuts -> loaders of batches for Lightning."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
@@ -8,11 +8,11 @@ import torch
 from lhotse import CutSet
 from lhotse.dataset import SimpleCutSampler
 
-from asrsparse.batch import Batch, BatchDataset
+from asrsparse.batch import Batch, BatchDataset, IndexedBatchDataset
+from asrsparse.cut_index import CutIndex
 from asrsparse.position import Position
 from asrsparse.pruning import DynamicPruner
 from asrsparse.sampler import EpochSampler, duration_bins
-from asrsparse.tokenizer import Tokenizer
 
 Loader = Iterable[Batch]
 
@@ -24,10 +24,10 @@ class SpeechDataModule(L.LightningDataModule):
     training loader in every epoch, and may do so twice: making one has no effect but the pruner's start of the epoch.
 
     Args:
-        train_cuts: Training cuts, lazily read.
+        train_cuts: Training cuts.
         dev_cuts: Validation cuts, lazily read.
-        tokenizer: Encodes the texts.
-        pruner: Chooses the utterances of an epoch.
+        encode: Text -> token ids, a tokenizer's `encode`.
+        pruner: Chooses the utterances of an epoch; its rows are those of `train_cuts`.
         position: Where training stands; shared with the training loop, which moves it.
         batch_seconds: Seconds of audio in a batch on each rank, padding counted.
         num_buckets: Buckets of similar duration.
@@ -37,9 +37,9 @@ class SpeechDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        train_cuts: CutSet,
+        train_cuts: CutIndex,
         dev_cuts: CutSet,
-        tokenizer: Tokenizer,
+        encode: Callable[[str], list[int]],
         pruner: DynamicPruner,
         position: Position,
         batch_seconds: float = 60.0,
@@ -55,31 +55,33 @@ class SpeechDataModule(L.LightningDataModule):
         self.batch_seconds = batch_seconds
         self.num_workers = num_workers
         self.seed = seed
-        self._dataset = BatchDataset(tokenizer.encode)
-        self._duration_bins = duration_bins(train_cuts, num_buckets)
+        self.encode = encode
+        self._duration_bins = duration_bins(pruner.table.durations, num_buckets)
 
     def train_dataloader(self) -> Loader:
         """The rest of the current epoch, from the position on."""
         sampler = EpochSampler(
-            self.train_cuts,
+            self.pruner.start_epoch(self.position.epoch),
             self.batch_seconds,
             self._duration_bins,
-            kept=self.pruner.start_epoch(self.position.epoch),
             seed=self.seed,
             epoch=self.position.epoch,
             first_batch=self.position.batches,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            num_ranks=self.trainer.world_size if self.trainer else 1,
         )
-        return self._loader(sampler)
+        return self._loader(IndexedBatchDataset(self.train_cuts, self.encode), sampler)
 
     def val_dataloader(self) -> Loader:
         """All of dev, in its order."""
-        return self._loader(SimpleCutSampler(self.dev_cuts, max_duration=self.batch_seconds, shuffle=False))
+        sampler = SimpleCutSampler(self.dev_cuts, max_duration=self.batch_seconds, shuffle=False)
+        return self._loader(BatchDataset(self.encode), sampler)
 
-    def _loader(self, sampler: torch.utils.data.Sampler[CutSet]) -> Loader:
+    def _loader(self, dataset: torch.utils.data.Dataset[Batch], sampler: torch.utils.data.Sampler[Any]) -> Loader:
         # A generator of its own: else each new loader would draw its base seed from the global one, and the number of
         # loaders that Lightning happens to make would change the dropout that follows.
         return torch.utils.data.DataLoader(
-            self._dataset,
+            dataset,
             sampler=sampler,
             batch_size=None,
             num_workers=self.num_workers,

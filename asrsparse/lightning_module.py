@@ -85,7 +85,7 @@ class ASRLightningModule(L.LightningModule):
         losses = self.model(batch)
         loss = self.pruner.observe(batch.ids, losses.total) + self.masks.penalty()
         seconds, heard = self._over_ranks(batch.seconds, losses.heard_share * batch.seconds)
-        self.position.advance(seconds, heard / seconds)
+        self.position.advance(seconds, heard / seconds, batches=self.trainer.world_size)
         self._log_step(loss.detach())
         return loss
 

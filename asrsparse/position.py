@@ -14,7 +14,7 @@ class Position:
 
     Attributes:
         epoch: The current epoch, from 0.
-        batches: Batches trained in this epoch, on each rank.
+        batches: Batches trained in this epoch, over all ranks.
         steps: Optimiser updates in all.
         epoch_seconds: Speech of the utterances of this epoch, in seconds, over all ranks.
         earlier_seconds: Speech of the utterances of the epochs before.
@@ -37,9 +37,9 @@ class Position:
     earlier_seconds: float = 0.0
     heard_seconds: float = 0.0
 
-    def advance(self, seconds: float, heard_share: float = 1.0) -> None:
-        """Counts one batch with `seconds` of speech over all ranks, of which the model heard a share."""
-        self.batches += 1
+    def advance(self, seconds: float, heard_share: float = 1.0, batches: int = 1) -> None:
+        """Counts a batch on each rank, with `seconds` of speech over all of them, of which the model heard a share."""
+        self.batches += batches
         self.epoch_seconds += seconds
         self.heard_seconds += heard_share * seconds
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lhotse import CutSet
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
@@ -25,7 +26,8 @@ from asrsparse.callbacks import (
 )
 from asrsparse.checkpoints import average, load_weights, read_snapshots, save_weights
 from asrsparse.config import build, flatten
-from asrsparse.cuts import read_cuts
+from asrsparse.cut_index import CutIndex
+from asrsparse.cuts import cuts_path, read_cuts
 from asrsparse.datamodule import SpeechDataModule
 from asrsparse.environment import environment
 from asrsparse.files import read_json, write_json, write_text
@@ -34,6 +36,7 @@ from asrsparse.masks import SparseMasks
 from asrsparse.models.asr import ASRModel
 from asrsparse.position import Position
 from asrsparse.pruning import DynamicPruner, ScoreTable, SegmentPruner
+from asrsparse.pruning.scores import Durations
 from asrsparse.tokenizer import Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -66,8 +69,9 @@ def train(config: DictConfig, command: str) -> dict[str, Any]:
         torch.set_num_threads(config.trainer.num_threads)
     cuts_dir = Path(config.data_dir) / "cuts"
     tokenizer = load_tokenizer(cuts_dir)
-    module = build_module(config, cuts_dir, tokenizer)
-    data = build_data(config, cuts_dir, tokenizer, module)
+    train_cuts = CutIndex.open(cuts_path(cuts_dir, "train"))
+    module = build_module(config, train_cuts, tokenizer)
+    data = build_data(config, train_cuts, read_cuts(cuts_dir, "dev"), tokenizer, module)
     stopwatch = Stopwatch()
     _fit(config, run_dir, module, data, stopwatch)
     return _finish(config, run_dir, module, stopwatch, command)
@@ -87,7 +91,7 @@ def build_segments(config: DictConfig, utterances: ScoreTable) -> SegmentPruner:
     return segments
 
 
-def build_pruner(config: DictConfig, ids: Sequence[str], durations: Sequence[float]) -> DynamicPruner:
+def build_pruner(config: DictConfig, ids: Sequence[str], durations: Durations) -> DynamicPruner:
     """The pruner of a configuration over the training utterances."""
     return DynamicPruner(
         ids,
@@ -99,10 +103,9 @@ def build_pruner(config: DictConfig, ids: Sequence[str], durations: Sequence[flo
     )
 
 
-def build_module(config: DictConfig, cuts_dir: Path, tokenizer: Tokenizer) -> ASRLightningModule:
+def build_module(config: DictConfig, train_cuts: CutIndex, tokenizer: Tokenizer) -> ASRLightningModule:
     """Model, masks, pruner and optimiser of a configuration, ready to train."""
-    cuts = [(cut.id, cut.duration) for cut in read_cuts(cuts_dir, "train")]
-    pruner = build_pruner(config, *map(list, zip(*cuts, strict=True)))
+    pruner = build_pruner(config, train_cuts.ids.to_pylist(), train_cuts.durations)
     model = build_model(config, tokenizer.vocab_size, build_segments(config, pruner.table))
     return ASRLightningModule(
         model,
@@ -117,13 +120,13 @@ def build_module(config: DictConfig, cuts_dir: Path, tokenizer: Tokenizer) -> AS
 
 
 def build_data(
-    config: DictConfig, cuts_dir: Path, tokenizer: Tokenizer, module: ASRLightningModule
+    config: DictConfig, train_cuts: CutIndex, dev_cuts: CutSet, tokenizer: Tokenizer, module: ASRLightningModule
 ) -> SpeechDataModule:
     """The data module that feeds `module`; they share the pruner and the position."""
     return SpeechDataModule(
-        read_cuts(cuts_dir, "train"),
-        read_cuts(cuts_dir, "dev"),
-        tokenizer,
+        train_cuts,
+        dev_cuts,
+        tokenizer.encode,
         pruner=module.pruner,
         position=module.position,
         batch_seconds=config.trainer.batch_seconds,
@@ -154,7 +157,7 @@ def _fit(
             stopwatch,
             TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 0),
             EpochLog(config.name, config.trainer.num_epochs, stopwatch),
-            PruningLog(run_dir / "pruning", [cut.id for cut in data.train_cuts]),
+            PruningLog(run_dir / "pruning", data.train_cuts.ids),
             Snapshots(run_dir / "snapshots", build(config.trainer.average)),
             StopOnSignal(checkpoint),
             checkpoint,

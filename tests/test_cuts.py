@@ -248,7 +248,7 @@ def test_a_missing_manifest_of_one_split_names_the_file(tmp_path):
 
 
 def test_cuts_that_were_never_prepared_name_the_remedy(tmp_path):
-    with pytest.raises(ValueError, match=r"No cuts .*dev_cuts\.jsonl\.gz\. Run `asrsparse prepare` first"):
+    with pytest.raises(ValueError, match=r"No cuts .*dev_cuts\.jsonl\. Run `asrsparse prepare` first"):
         read_cuts(tmp_path, "dev")
 
 

@@ -46,7 +46,7 @@ def test_lightnings_checkpoint_of_the_callback_example_holds_the_pruner(tmp_path
 
 
 def test_the_lhotse_loop_prunes_real_cuts(tmp_path, tiny_corpus):
-    cuts = tiny_corpus / "cuts" / "train_cuts.jsonl.gz"
+    cuts = tiny_corpus / "cuts" / "train_cuts.jsonl"
     printed = run(ROOT / "examples" / "lhotse_loop.py", tmp_path, cuts)
     kept = [int(share) for share in re.findall(r"kept (\d+)%", printed)]
     assert kept[0] == 100

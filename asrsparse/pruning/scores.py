@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+Durations = Sequence[float] | NDArray[np.floating[Any]]
+
 NEVER = -1
 """`last_seen` of an utterance that was not trained on yet."""
 
@@ -54,7 +56,7 @@ class ScoreTable:
         ([0.0, 3.0], [-1, 1])
     """
 
-    def __init__(self, ids: Sequence[str], durations: Sequence[float], smoothing: float = 0.5) -> None:
+    def __init__(self, ids: Sequence[str], durations: Durations, smoothing: float = 0.5) -> None:
         if len(ids) != len(durations):
             raise ValueError(f"Got {len(ids)} ids and {len(durations)} durations; each utterance needs both.")
         if len(ids) == 0:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from asrsparse.pruning.policies import Candidates, KeepAll, Policy, keep_ratio_at
 from asrsparse.pruning.ranks import gather, rank
-from asrsparse.pruning.scores import NEVER, ScoreTable
+from asrsparse.pruning.scores import NEVER, Durations, ScoreTable
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class DynamicPruner:
     def __init__(
         self,
         ids: Sequence[str],
-        durations: Sequence[float],
+        durations: Durations,
         policy: Policy | None = None,
         plan: PruningPlan | None = None,
         seed: int = 0,

@@ -9,17 +9,19 @@ import time
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from lhotse.dataset import DynamicBucketingSampler
 from micro import MICRO
 from safetensors.torch import load_file
 
 from asrsparse.batch import BatchDataset
 from asrsparse.config import build, compose_config
-from asrsparse.cuts import read_cuts
-from asrsparse.sampler import duration_bins
+from asrsparse.cut_index import CutIndex
+from asrsparse.cuts import cuts_path
+from asrsparse.pruning import KeptSet, ScoreTable
+from asrsparse.sampler import EpochSampler, duration_bins
 from asrsparse.tokenizer import load_tokenizer
 from asrsparse.train import build_model, train
 
@@ -58,7 +60,7 @@ def plain_loop(tiny_corpus: Path, words: list[str]) -> dict[str, torch.Tensor]:
     """The same parts in a loop of their own: no pruner, no masks, no Lightning module."""
     config = compose_config(words)
     L.seed_everything(config.seed, verbose=False)
-    cuts = read_cuts(tiny_corpus / "cuts", "train")
+    index = CutIndex.open(cuts_path(tiny_corpus / "cuts", "train"))
     tokenizer = load_tokenizer(tiny_corpus / "cuts")
     model = build_model(config, tokenizer.vocab_size)
     matrices = [p for p in model.parameters() if p.dim() >= 2]
@@ -72,24 +74,16 @@ def plain_loop(tiny_corpus: Path, words: list[str]) -> dict[str, torch.Tensor]:
         betas=(0.9, 0.98),
     )
     lr_schedule = build(config.optim.lr_schedule)
-    total = EPOCHS * sum(cut.duration for cut in cuts)
-    bins = duration_bins(cuts, config.trainer.num_buckets)
+    total = EPOCHS * index.durations.sum()
+    everything = KeptSet(ScoreTable(index.ids.to_pylist(), index.durations), np.ones(len(index), dtype=np.bool_))
+    bins = duration_bins(everything.table.durations, config.trainer.num_buckets)
     heard = 0.0
     model.train()
     for epoch in range(EPOCHS):
-        sampler = DynamicBucketingSampler(
-            cuts,
-            max_duration=config.trainer.batch_seconds,
-            num_buckets=None,
-            duration_bins=bins,
-            shuffle=True,
-            seed=config.seed,
-        )
-        sampler.set_epoch(epoch)
-        for chosen in sampler:
+        for rows in EpochSampler(everything, config.trainer.batch_seconds, bins, config.seed, epoch):
             for group in optimizer.param_groups:
                 group["lr"] = config.optim.lr * lr_schedule(heard / total)
-            batch = BatchDataset(tokenizer.encode)[chosen]
+            batch = BatchDataset(tokenizer.encode)[index.read(rows)]
             optimizer.zero_grad()
             model(batch).total.mean().backward()
             # In the optimiser's order, as Lightning does: the norm is a sum, and its last bits depend on the order.

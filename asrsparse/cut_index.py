@@ -1,0 +1,135 @@
+"""Cuts in a file of lines, each found by its number: an epoch parses the lines that it trains on, and no others."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lhotse import CutSet
+from lhotse.cut import Cut
+from lhotse.serialization import decode_json_line, deserialize_item
+from numpy.typing import NDArray
+
+from asrsparse.files import atomic_path
+
+
+@dataclass(frozen=True)
+class CutIndex:
+    """Where each cut of a manifest stands. In memory are 16 bytes and an id for each, whatever the cuts hold.
+
+    Attributes:
+        path: The manifest, uncompressed JSON lines as lhotse writes them.
+        ids: N ids, in the order of the lines.
+        durations: Seconds of each (N,).
+        offsets: Bytes before each line (N,).
+    """
+
+    path: Path
+    ids: pa.StringArray
+    durations: NDArray[np.float64]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def open(cls, path: Path) -> "CutIndex":
+        """Reads the index of a manifest; makes it first where there is none, or the manifest has changed since.
+
+        Raises:
+            ValueError: If the manifest is missing, compressed or damaged.
+        """
+        index_path = path.with_suffix(".index.parquet")
+        if not _is_of(index_path, path):
+            return cls.make(path)
+        table = pq.read_table(index_path)
+        ids = table["id"].combine_chunks()
+        return cls(path, ids, table["duration"].to_numpy(), table["offset"].to_numpy())
+
+    @classmethod
+    def make(cls, path: Path) -> "CutIndex":
+        """Reads a manifest from its beginning to its end and writes its index to `<name>.index.parquet` beside it.
+
+        Raises:
+            ValueError: If the manifest is missing, compressed or damaged.
+        """
+        _check_manifest(path)
+        _write_index(path.with_suffix(".index.parquet"), path)
+        return cls.open(path)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def read(self, rows: Iterable[int]) -> CutSet:
+        """Parses the cuts of some lines, in the order asked for.
+
+        Raises:
+            ValueError: If a line is not the cut that the index says.
+        """
+        with open(self.path, "rb") as lines:
+            return CutSet.from_cuts([self._read(lines, row) for row in rows])
+
+    def _read(self, lines: BinaryIO, row: int) -> Cut:
+        lines.seek(self.offsets[row])
+        try:
+            cut: Cut = deserialize_item(decode_json_line(lines.readline()))
+        except (ValueError, KeyError) as error:
+            raise ValueError(self._is_stale(row, f"no cut ({error})")) from None
+        if cut.id != self.ids[row].as_py():
+            raise ValueError(self._is_stale(row, repr(cut.id)))
+        return cut
+
+    def _is_stale(self, row: int, found: str) -> str:
+        return (
+            f"{self.path}: at byte {self.offsets[row]} stands {found}, its index says {self.ids[row].as_py()!r}. The "
+            f"file was changed after it was indexed: delete {self.path.with_suffix('.index.parquet').name} beside it, "
+            "and start a new run."
+        )
+
+
+def _check_manifest(path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"No cuts {path}. Run `asrsparse prepare` first.")
+    with open(path, "rb") as lines:
+        begin = lines.read(2)
+    if begin == b"\x1f\x8b":
+        raise ValueError(f"{path} is compressed, so its lines cannot be found by their place. Unpack it (gunzip).")
+
+
+def _is_of(index_path: Path, manifest: Path) -> bool:
+    """Whether an index is there and was made of a manifest of this size."""
+    if not (index_path.is_file() and manifest.is_file()):
+        return False
+    try:
+        metadata = pq.read_schema(index_path).metadata or {}
+    except pa.ArrowInvalid:
+        return False
+    return metadata.get(b"manifest_bytes") == str(manifest.stat().st_size).encode()
+
+
+def _write_index(index_path: Path, manifest: Path) -> None:
+    ids: list[str] = []
+    durations: list[float] = []
+    offsets: list[int] = []
+    offset = 0
+    with open(manifest, "rb") as lines:
+        size = os.fstat(lines.fileno()).st_size
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                name, seconds = _id_and_duration(line, f"{manifest}, line {number}")
+                ids.append(name)
+                durations.append(seconds)
+                offsets.append(offset)
+            offset += len(line)
+    columns = {"id": pa.array(ids, pa.string()), "duration": np.array(durations), "offset": np.array(offsets, np.int64)}
+    with atomic_path(index_path) as temporary:
+        pq.write_table(pa.table(columns).replace_schema_metadata({"manifest_bytes": str(size)}), temporary)
+
+
+def _id_and_duration(line: bytes, where: str) -> tuple[str, float]:
+    try:
+        cut = decode_json_line(line)
+        return str(cut["id"]), float(cut["duration"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{where}: not a cut of lhotse ({error!r}). Write the manifest again.") from None
