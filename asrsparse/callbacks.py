@@ -65,10 +65,12 @@ class EpochLog(L.Callback):
         self.stopwatch = stopwatch
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: ASRLightningModule) -> None:  # type: ignore[override]
+        pl_module.pruner.end_epoch()
+        audit = pl_module.pruner.audit
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         logger.info(
             "%s: epoch %d/%d: loss %.3f, dev loss %.3f (CTC %.3f, attention %.3f), heard %.2f h, kept %.0f %%, "
-            "density %.1f %%, lr %.2e, %.0f s",
+            "density %.1f %%, lr %.2e, %.0f s; %s",
             self.name,
             pl_module.position.epoch + 1,
             self.num_epochs,
@@ -81,7 +83,10 @@ class EpochLog(L.Callback):
             100 * pl_module.masks.density,
             metrics.get("lr", math.nan),
             self.stopwatch.state_dict()["seconds"],
+            audit,
         )
+        if audit is not None and not audit.is_clean:
+            logger.warning("%s: the epoch was not trained as planned: %s.", self.name, audit)
 
 
 class PruningLog(L.Callback):
@@ -100,12 +105,14 @@ class PruningLog(L.Callback):
         pruner, epoch = pl_module.pruner, pl_module.position.epoch
         kept = pruner.start_epoch(epoch)
         pruner.end_epoch()
+        assert pruner.audit is not None
         if not trainer.is_global_zero:
             return
         columns = {
             "id": self.ids,
             "duration": pruner.table.durations,
             "kept": kept.kept,
+            "times_seen": pruner.audit.times_seen,
             "score": pruner.table.scores,
             "last_seen": pruner.table.last_seen,
         }

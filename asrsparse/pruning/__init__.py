@@ -1,5 +1,6 @@
 """Dynamic data pruning: what the next epoch hears of which utterances. Needs torch and numpy alone."""
 
+from asrsparse.pruning.audit import Audit
 from asrsparse.pruning.blank import BlankTable
 from asrsparse.pruning.policies import (
     Candidates,
@@ -33,6 +34,7 @@ from asrsparse.pruning.utterance import DynamicPruner, KeptSet, PruningPlan, sel
 
 __all__ = [
     "AllTime",
+    "Audit",
     "BlankTable",
     "Candidates",
     "ChunkPolicy",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from asrsparse.pruning.audit import Audit
 from asrsparse.pruning.policies import Candidates, KeepAll, Policy, keep_ratio_at
 from asrsparse.pruning.ranks import gather, rank
 from asrsparse.pruning.scores import NEVER, Durations, ScoreTable
@@ -201,6 +202,7 @@ class DynamicPruner:
 
     Attributes:
         num_not_finite: How many losses were NaN or infinite so far.
+        audit: Whether the last epoch that ended saw each kept utterance once; None before.
 
     Example:
         >>> from asrsparse.pruning import EasyToHard
@@ -233,6 +235,7 @@ class DynamicPruner:
         self.seed = seed
         self.max_not_finite = max_not_finite
         self.num_not_finite = 0
+        self.audit: Audit | None = None
         self._epoch = NEVER
         self._kept: KeptSet | None = None
         self._observed: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -275,6 +278,10 @@ class DynamicPruner:
             ValueError: If more than `max_not_finite` of them are.
         """
         positions, losses = self._observed_by_all()
+        if len(positions) == 0:
+            return
+        kept = np.ones(len(self.table), dtype=np.bool_) if self._kept is None else self._kept.kept
+        self.audit = Audit.of(self.table, kept, positions.numpy(), self._epoch)
         finite = torch.isfinite(losses)
         self._count_not_finite(positions[~finite].numpy(), len(losses))
         # A rank that had to borrow an utterance to fill its last batch repeats it: the last loss counts.
