@@ -59,8 +59,9 @@ class BatchDataset(torch.utils.data.Dataset[Batch]):
         try:
             audio, audio_lens = collate_audio(cuts)
         except (AudioLoadingError, OSError) as error:
+            reason = str(error).split(" Details:")[0].rstrip(".")  # lhotse goes on for screens
             raise ValueError(
-                f"The audio of a batch cannot be read ({', '.join(cuts.ids)}): {error}. Files changed since the "
+                f"The audio of a batch cannot be read ({', '.join(cuts.ids)}): {reason}. Files changed since the "
                 "cuts were prepared: run `asrsparse prepare` again, which leaves damaged files out."
             ) from error
         tokens = [torch.tensor(self.encode(cut.supervisions[0].text), dtype=torch.int64) for cut in cuts]

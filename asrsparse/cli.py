@@ -4,6 +4,7 @@ import argparse
 import difflib
 import logging
 import os
+import platform
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         _fail(f"Unknown command: got {parsed.command!r}, allowed are {', '.join(COMMANDS)}.{hint}")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("asrsparse").setLevel(logging.INFO)
+    logging.getLogger("asrsparse").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     try:
         from asrsparse.config import compose_config
 
@@ -63,8 +64,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    sys.stderr.write(f"asrsparse: error: {message}\n")
+    sys.stderr.write(f"asrsparse: {_which_rank()}error: {message}\n")
     sys.exit(2)
+
+
+def _which_rank() -> str:
+    """Which of several processes speaks; nothing where there is one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ""
+    return f"rank {os.environ.get('RANK')} of {os.environ['WORLD_SIZE']} on {platform.node()}: "
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,6 +109,13 @@ def _train(config: "DictConfig", command: str) -> None:
     except Interrupted as stopped:
         sys.stderr.write(f"asrsparse: {stopped} Run the same command again to go on.\n")
         sys.exit(130)
+    except RuntimeError as error:
+        if "closed by peer" not in str(error) and "Connection reset" not in str(error):
+            raise
+        _fail(
+            "another rank has ended, so this one cannot go on. The message of that rank says why. The last checkpoint "
+            "is whole: run the same command again to go on."
+        )
 
 
 def _decode(config: "DictConfig", command: str) -> None:
