@@ -43,12 +43,16 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         "easy2hard-0.7": ["pruning=easy2hard"],
         "easy2hard-0.7-energy-0.7": ["pruning=easy2hard", "segments=energy"],
         "infobatch-0.7": ["pruning=infobatch"],
+        "random-0.7-energy-0.7": ["pruning=random", "segments=energy"],
+        "energy-0.5": ["pruning=none", "segments=energy", "segments.keep_ratio=0.5"],
     },
     "segments": FULL
-    | {f"{choice}-{keep}": segments(choice, keep) for keep in (0.7, 0.9, 0.5) for choice in ("energy", "random")}
-    | {f"blank-{keep}": segments("blank", keep, 0.12) for keep in (0.7, 0.9, 0.5)}
+    | {f"energy-{keep}": segments("energy", keep) for keep in (0.7, 0.9, 0.5)}
+    | {f"random-{keep}": segments("random", keep) for keep in (0.7, 0.9, 0.5)}
+    | {"blank-0.7": segments("blank", 0.7, 0.12)}
+    | {"blank-0.7-late": [*segments("blank", 0.7, 0.2), "segments.blanks.warmup_visits=7"]}
     | {f"energy-0.7-{chunk}s": segments("energy", 0.7, chunk) for chunk in (0.04, 0.2, 0.4)}
-    | {f"blank-0.7-{chunk}s": segments("blank", 0.7, chunk) for chunk in (0.04, 0.2, 0.4)},
+    | {f"blank-0.7-{chunk}s": segments("blank", 0.7, chunk) for chunk in (0.4,)},
 }
 
 
