@@ -44,7 +44,7 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         "easy2hard-0.7-energy-0.7": ["pruning=easy2hard", "segments=energy"],
         "infobatch-0.7": ["pruning=infobatch"],
         "random-0.7-energy-0.7": ["pruning=random", "segments=energy"],
-        "energy-0.5": ["pruning=none", "segments=energy", "segments.keep_ratio=0.5"],
+        "energy-0.7": ["pruning=none", "segments=energy"],
     },
     "segments": FULL
     | {f"energy-{keep}": segments("energy", keep) for keep in (0.7, 0.9, 0.5)}
