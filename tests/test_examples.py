@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from asrsparse.cuts import read_cuts
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -51,3 +53,87 @@ def test_the_lhotse_loop_prunes_real_cuts(tmp_path, tiny_corpus):
     kept = [int(share) for share in re.findall(r"kept (\d+)%", printed)]
     assert kept[0] == 100
     assert kept[1:] == [pytest.approx(70, abs=5)] * 3
+
+
+ESPNET_CONFIG = """\
+encoder: conformer
+encoder_conf: {output_size: 32, attention_heads: 2, linear_units: 64, num_blocks: 1, input_layer: conv2d,
+  rel_pos_type: latest, pos_enc_layer_type: rel_pos, selfattention_layer_type: rel_selfattn}
+model_conf: {ctc_weight: 1.0, report_cer: false, report_wer: false}
+optim: adamw
+frontend_conf: {n_fft: 512, win_length: 400, hop_length: 160, fs: 16000, n_mels: 80}
+"""
+
+WITHOUT_OPTIONAL_PACKAGES = """\
+import importlib, runpy, sys, types
+for name in ("einops", "g2p_en", "jaconv", "jamo", "tacotron_cleaner", "tacotron_cleaner.cleaners"):
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__getattr__ = lambda attribute: None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""ESPnet's task imports text-to-speech packages that a recogniser never calls: empty modules stand in for them."""
+
+
+def write_dump(tiny_corpus: Path, folder: Path) -> None:
+    """A Kaldi-style dump of the tiny corpus: wav.scp, text and speech_shape of train and dev, and the tokens."""
+    for split in ("train", "dev"):
+        cuts = list(read_cuts(tiny_corpus / "cuts", split))
+        (folder / split).mkdir()
+        files = {
+            "wav.scp": [cut.recording.sources[0].source for cut in cuts],
+            "text": [cut.supervisions[0].text for cut in cuts],
+            "speech_shape": [str(cut.num_samples) for cut in cuts],
+        }
+        for name, values in files.items():
+            lines = [f"{cut.id} {value}\n" for cut, value in zip(cuts, values, strict=True)]
+            (folder / split / name).write_text("".join(lines))
+    (folder / "train.yaml").write_text(ESPNET_CONFIG)
+
+
+def train_espnet(folder: Path, tokens: Path, *more: str) -> str:
+    words = [
+        "--config",
+        "train.yaml",
+        "--token_list",
+        str(tokens),
+        "--token_type",
+        "char",
+        "--use_preprocessor",
+        "true",
+    ]
+    words += ["--ngpu", "0", "--batch_type", "unsorted", "--batch_size", "8", "--num_workers", "0", *more]
+    words += ["--num_att_plot", "0", "--use_matplotlib", "false", "--output_dir", "exp"]
+    for split, flag in (("train", "train"), ("dev", "valid")):
+        data = f"--{flag}_data_path_and_name_and_type"
+        words += [data, f"{split}/wav.scp,speech,sound", data, f"{split}/text,text,text"]
+        words += [f"--{flag}_shape_file", f"{split}/speech_shape"]
+    command = [sys.executable, "-c", WITHOUT_OPTIONAL_PACKAGES, str(ROOT / "examples" / "espnet2_task.py"), *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def test_espnets_own_trainer_prunes_and_goes_on(tmp_path, tiny_corpus):
+    write_dump(tiny_corpus, tmp_path)
+    tokens = tiny_corpus / "cuts" / "tokens.txt"
+    num_train = len((tmp_path / "train" / "text").read_text().splitlines())
+    printed = train_espnet(tmp_path, tokens, "--max_epoch", "4", "--keep_nbest_models", "2")
+    shares = [int(share) for share in re.findall(r"epoch \d keeps \d+ utterances \((\d+) %\)", printed)]
+    assert shares == [100, pytest.approx(70, abs=4), pytest.approx(70, abs=4), 100]
+    assert len(re.findall(r"epoch \d: each of \d+ kept utterances .* was seen once", printed)) == 4
+    state = torch.load(tmp_path / "exp" / "pruner" / "after_epoch_004.pt", weights_only=True)
+    assert state["table"]["last_seen"].tolist() == [3] * num_train
+    again = train_espnet(tmp_path, tokens, "--max_epoch", "5", "--resume", "true")
+    assert re.findall(r"epoch (\d) keeps", again) == ["5"]
+    state = torch.load(tmp_path / "exp" / "pruner" / "after_epoch_005.pt", weights_only=True)
+    assert set(state["table"]["last_seen"].tolist()) == {4}
+
+
+def test_hugging_faces_trainer_prunes_and_its_learning_rate_ends_at_its_end(tmp_path):
+    printed = run(ROOT / "examples" / "huggingface_trainer.py", tmp_path)
+    assert "76 steps, final lr 0; each of 700 kept utterances" in printed  # 1000 utterances, then 4 x 700, by 50
