@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from lhotse import CutSet
+from lhotse.audio import AudioSource
 
 from asrsparse.cuts import read_cuts
+from asrsparse.pruning import PruningPlan, Random, StreamPruner
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -137,3 +140,28 @@ def test_espnets_own_trainer_prunes_and_goes_on(tmp_path, tiny_corpus):
 def test_hugging_faces_trainer_prunes_and_its_learning_rate_ends_at_its_end(tmp_path):
     printed = run(ROOT / "examples" / "huggingface_trainer.py", tmp_path)
     assert "76 steps, final lr 0; each of 700 kept utterances" in printed  # 1000 utterances, then 4 x 700, by 50
+
+
+def test_a_stream_is_read_whole_and_decoded_in_part(tmp_path, tiny_corpus):
+    cuts = read_cuts(tiny_corpus / "cuts", "train").to_eager()
+    (tmp_path / "shar").mkdir()
+    cuts.to_shar(tmp_path / "shar", fields={"recording": "flac"}, shard_size=8)
+    printed = run(ROOT / "examples" / "lhotse_shar.py", tmp_path, tmp_path / "shar")
+    seconds = [int(value) for value in re.findall(r"decoded (\d+) s", printed)]
+    total = sum(cut.duration for cut in cuts)
+    assert seconds[0] == pytest.approx(total, abs=1)
+    assert seconds[1:] == [pytest.approx(0.7 * total, rel=0.06)] * 3
+
+
+def test_what_a_stream_drops_is_not_decoded(tmp_path, tiny_corpus, monkeypatch):
+    cuts = read_cuts(tiny_corpus / "cuts", "train").to_eager()
+    cuts.to_shar(tmp_path, fields={"recording": "flac"}, shard_size=8)
+    decoded = []
+    load_audio = AudioSource.load_audio
+    monkeypatch.setattr(AudioSource, "load_audio", lambda *a, **k: decoded.append(1) or load_audio(*a, **k))
+    pruner = StreamPruner(Random(0.5), PruningPlan(num_epochs=3, num_strata=1))
+    pruner.observe(list(cuts.ids), torch.ones(len(cuts)), [cut.duration for cut in cuts])
+    kept = pruner.start_epoch(1)
+    for cut in CutSet.from_shar(in_dir=tmp_path).filter(lambda cut: cut.id in kept):
+        cut.load_audio()
+    assert len(decoded) == sum(cut.id in kept for cut in cuts) < len(cuts)

@@ -30,6 +30,7 @@ from asrsparse.pruning.segment import (
     RandomChunks,
     SegmentPruner,
 )
+from asrsparse.pruning.stream import KeptStream, StreamPruner
 from asrsparse.pruning.utterance import DynamicPruner, KeptSet, PruningPlan, select
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "KeepAll",
     "KeptSampler",
     "KeptSet",
+    "KeptStream",
     "LeastBlankChunks",
     "Longest",
     "LoudestChunks",
@@ -60,6 +62,7 @@ __all__ = [
     "ScoreTable",
     "SegmentPruner",
     "Shortest",
+    "StreamPruner",
     "UpperConfidence",
     "Window",
     "select",

@@ -38,7 +38,7 @@ class ScoreTable:
     Rows are columns of numpy arrays: 24 bytes an utterance, so that 10 million fit in 240 MB.
 
     Args:
-        ids: N different utterance ids.
+        ids: N different utterance ids; more can come later.
         durations: Durations (N,) in seconds, all positive.
         smoothing: Weight in [0, 1) of the older score in the moving average; 0 keeps the last loss alone.
 
@@ -57,35 +57,49 @@ class ScoreTable:
     """
 
     def __init__(self, ids: Sequence[str], durations: Durations, smoothing: float = 0.5) -> None:
-        if len(ids) != len(durations):
-            raise ValueError(f"Got {len(ids)} ids and {len(durations)} durations; each utterance needs both.")
-        if len(ids) == 0:
-            raise ValueError("Got no utterances to score; a score table needs at least one id.")
         if not 0.0 <= smoothing < 1.0:
             raise ValueError(f"smoothing: got {smoothing}, allowed is [0, 1).")
-        self.durations = np.asarray(durations, dtype=np.float32)
-        not_positive = np.flatnonzero(~(self.durations > 0))
+        self.smoothing = smoothing
+        self.total_seconds = 0.0
+        self.keys = np.empty(0, dtype=np.int64)
+        self.durations = np.empty(0, dtype=np.float32)
+        self.scores = np.empty(0, dtype=np.float32)
+        self.last_seen = np.empty(0, dtype=np.int32)
+        self.extend(ids, durations)
+
+    def extend(self, ids: Sequence[str], durations: Durations) -> None:
+        """Adds utterances behind the others, never seen so far.
+
+        Args:
+            ids: Ids that are not in the table yet, all different.
+            durations: Their durations in seconds, all positive.
+
+        Raises:
+            ValueError: If ids repeat, lengths differ, or a duration is not positive.
+        """
+        if len(ids) != len(durations):
+            raise ValueError(f"Got {len(ids)} ids and {len(durations)} durations; each utterance needs both.")
+        not_positive = np.flatnonzero(~(np.asarray(durations) > 0))
         if len(not_positive):
             first = int(not_positive[0])
             raise ValueError(
                 f"{len(not_positive)} durations are not positive; the first is {durations[first]} s of {ids[first]!r}. "
                 "Leave utterances without audio out before scoring."
             )
-        self.total_seconds = float(np.asarray(durations, dtype=np.float64).sum())
-        self.smoothing = smoothing
-        self.keys = utterance_keys(ids)
-        self._order = np.argsort(self.keys, kind="stable").astype(np.int32)
-        self._refuse_repeated(ids)
-        self._duration_edges: dict[int, NDArray[np.floating[Any]]] = {}
-        self.scores = np.zeros(len(ids), dtype=np.float32)
-        self.last_seen = np.full(len(ids), NEVER, dtype=np.int32)
-
-    def _refuse_repeated(self, ids: Sequence[str]) -> None:
-        in_order = self.keys[self._order]
-        repeated = np.flatnonzero(in_order[1:] == in_order[:-1])
+        keys = np.concatenate([self.keys, utterance_keys(ids)])
+        order = np.argsort(keys, kind="stable").astype(np.int32)
+        repeated = np.flatnonzero(keys[order][1:] == keys[order][:-1])
         if len(repeated):
-            first = ids[int(self._order[repeated[0]])]
-            raise ValueError(f"{len(repeated)} ids repeat; the first is {first!r}. An id names one utterance.")
+            later = int(order[repeated[0] + 1])  # the order is stable: the later of the two is a new one
+            raise ValueError(
+                f"{len(repeated)} ids repeat; the first is {ids[later - len(self)]!r}. An id names one utterance."
+            )
+        self.keys, self._order = keys, order
+        self.durations = np.concatenate([self.durations, np.asarray(durations, dtype=np.float32)])
+        self.total_seconds += float(np.asarray(durations, dtype=np.float64).sum())
+        self.scores = np.concatenate([self.scores, np.zeros(len(ids), dtype=np.float32)])
+        self.last_seen = np.concatenate([self.last_seen, np.full(len(ids), NEVER, dtype=np.int32)])
+        self._duration_edges: dict[int, NDArray[np.floating[Any]]] = {}
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -102,16 +116,23 @@ class ScoreTable:
         Raises:
             ValueError: If an id is not in the table.
         """
-        keys = utterance_keys(ids)
-        slots = np.searchsorted(self.keys, keys, sorter=self._order)
-        rows = self._order[np.minimum(slots, len(self) - 1)].astype(np.int64)
-        unknown = np.flatnonzero(self.keys[rows] != keys)
+        rows = self.find(ids)
+        unknown = np.flatnonzero(rows < 0)
         if len(unknown):
             raise ValueError(
                 f"{len(unknown)} of {len(ids)} ids are not in the score table of {len(self)} utterances; the first is "
                 f"{ids[int(unknown[0])]!r}. Build the pruner from the ids of the data set that you train on."
             )
         return rows
+
+    def find(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Row numbers of utterances (B,), -1 for those that are not in the table."""
+        keys = utterance_keys(ids)
+        if len(self) == 0:
+            return np.full(len(keys), -1, dtype=np.int64)
+        slots = np.searchsorted(self.keys, keys, sorter=self._order)
+        rows = self._order[np.minimum(slots, len(self) - 1)].astype(np.int64)
+        return np.where(self.keys[rows] == keys, rows, -1)
 
     def seconds(self, rows: NDArray[np.int64]) -> float:
         """Seconds of speech in some rows."""
@@ -164,6 +185,21 @@ class ScoreTable:
             )
         self.scores = state["scores"].numpy().copy()
         self.last_seen = state["last_seen"].numpy().copy()
+
+    def columns(self) -> dict[str, torch.Tensor]:
+        """All of the table, for a run that has no list of its utterances."""
+        names = ("keys", "durations", "scores", "last_seen")
+        return {name: torch.from_numpy(getattr(self, name).copy()) for name in names}
+
+    @classmethod
+    def of_columns(cls, columns: Mapping[str, torch.Tensor], smoothing: float) -> "ScoreTable":
+        """The table that `columns` came from."""
+        table = cls([], [], smoothing)
+        for name, column in columns.items():
+            setattr(table, name, column.numpy().copy())
+        table.total_seconds = float(table.durations.sum(dtype=np.float64))
+        table._order = np.argsort(table.keys, kind="stable").astype(np.int32)
+        return table
 
     def fingerprint(self) -> str:
         """A hash of the utterances and their order."""

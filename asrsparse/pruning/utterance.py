@@ -229,6 +229,8 @@ class DynamicPruner:
         smoothing: float = 0.5,
         max_not_finite: float = 0.05,
     ) -> None:
+        if len(ids) == 0:
+            raise ValueError("Got no utterances to choose among; a pruner needs at least one id.")
         self.table = ScoreTable(ids, durations, smoothing)
         self.policy = policy if policy is not None else KeepAll()
         self.plan = plan if plan is not None else PruningPlan(num_epochs=1)

@@ -47,7 +47,6 @@ def test_columns_take_at_most_24_bytes_an_utterance():
     [
         (["a", "a"], [1.0, 1.0], "1 ids repeat; the first is 'a'. An id names one utterance"),
         (["a"], [1.0, 2.0], "1 ids and 2 durations"),
-        ([], [], "at least one id"),
         (["a", "b"], [1.0, 0.0], "1 durations are not positive; the first is 0.0 s of 'b'"),
         (["a"], [float("nan")], "1 durations are not positive"),
     ],
@@ -55,6 +54,37 @@ def test_columns_take_at_most_24_bytes_an_utterance():
 def test_wrong_utterances_are_refused(ids, durations, message):
     with pytest.raises(ValueError, match=message):
         ScoreTable(ids, durations)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=6))
+def test_a_table_that_grew_equals_one_that_was_made_whole(sizes):
+    ids = [f"u{number}" for number in range(sum(sizes))]
+    durations = [1.0 + number for number in range(len(ids))]
+    grown, begin = ScoreTable([], []), 0
+    for size in sizes:
+        grown.extend(ids[begin : begin + size], durations[begin : begin + size])
+        begin += size
+    whole = ScoreTable(ids, durations)
+    assert grown.fingerprint() == whole.fingerprint()
+    assert grown.positions(ids).tolist() == list(range(len(ids)))
+    assert grown.total_seconds == whole.total_seconds
+    assert grown.find(["no such"]).tolist() == [-1]
+
+
+def test_an_id_that_comes_again_is_refused_and_leaves_the_table_as_it_was():
+    table = ScoreTable(["a", "b"], [1.0, 1.0])
+    with pytest.raises(ValueError, match="1 ids repeat; the first is 'b'"):
+        table.extend(["c", "b"], [1.0, 1.0])
+    assert len(table) == 2
+
+
+def test_columns_bring_a_table_back():
+    table = ScoreTable(["b", "a"], [1.0, 2.0])
+    table.update(np.array([1]), np.array([3.0]), epoch=2)
+    other = ScoreTable.of_columns(table.columns(), smoothing=0.5)
+    assert other.positions(["a", "b"]).tolist() == [1, 0]
+    assert other.scores.tolist() == table.scores.tolist()
+    assert other.total_seconds == 3.0
 
 
 def test_smoothing_out_of_range_is_refused():

@@ -231,3 +231,8 @@ def test_planned_seconds_count_full_and_pruned_epochs():
 def test_a_plan_out_of_range_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         PruningPlan(**arguments)
+
+
+def test_no_utterances_are_refused():
+    with pytest.raises(ValueError, match="Got no utterances to choose among; a pruner needs at least one id"):
+        DynamicPruner([], [])
