@@ -25,6 +25,8 @@ commands:
   decode    model -> hypotheses of a split
   score     hypotheses -> WER and CER with intervals, sclite's files
   report    the scores of all systems of a recipe -> RESULTS.md, results.json and a table
+  report pruning EXP ... [utterance=ID]
+            what runs, or all runs of recipes, kept and knew -> pruning.html, a page of plots
   config    print the composed configuration
 
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
@@ -54,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("asrsparse").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     try:
+        if parsed.command == "report" and parsed.overrides[:1] == ["pruning"]:
+            _report_pruning(parsed.overrides[1:])
+            return
         from asrsparse.config import compose_config
 
         COMMANDS[parsed.command](compose_config(parsed.overrides), shlex.join(["asrsparse", *arguments]))
@@ -142,6 +147,18 @@ def _report(config: "DictConfig", command: str) -> None:
 
     made = report(Path(config.exp_dir), config.systems, method=config.decode.method, split=config.decode.split)
     Console().print(to_table(made))
+
+
+def _report_pruning(words: Sequence[str]) -> None:
+    from asrsparse.pruning_report import report_pruning
+
+    folders = [Path(word) for word in words if "=" not in word]
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    unknown = sorted(set(options) - {"utterance"})
+    if unknown or not folders:
+        got = " ".join(words) or "nothing"
+        raise ValueError(f"report pruning: got {got}, allowed are folders of runs, and utterance=ID.")
+    sys.stdout.write(f"{report_pruning(folders, options.get('utterance'))}\n")
 
 
 def _config(config: "DictConfig", command: str) -> None:

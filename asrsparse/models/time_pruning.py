@@ -37,6 +37,7 @@ class TimePruning:
 
     Attributes:
         heard_share: The share of the batch's time that is left, in (0, 1].
+        kept: True for the chunks that are kept (B, C); None before they are chosen.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class TimePruning:
         self.ids = ids
         self.least_seconds = least_seconds
         self.heard_share = 1.0
-        self._kept: Tensor | None = None
+        self.kept: Tensor | None = None
 
     @classmethod
     def of(cls, batch: Batch, segments: SegmentPruner, level: str) -> "TimePruning":
@@ -71,11 +72,11 @@ class TimePruning:
             What is left of the values, and its lengths.
         """
         if level == _CHOSEN_AT[self.level]:
-            self._kept = self.segments.choose(values, lens, rows_per_second, self.least_seconds, self.ids)
+            self.kept = self.segments.choose(values, lens, rows_per_second, self.least_seconds, self.ids)
         if level != self.level:
             return values, lens
-        assert self._kept is not None
-        shorter, shorter_lens = self.segments.apply(self._kept, values, lens, rows_per_second)
+        assert self.kept is not None
+        shorter, shorter_lens = self.segments.apply(self.kept, values, lens, rows_per_second)
         self.heard_share = float(shorter_lens.sum() / lens.sum())
         return shorter, shorter_lens
 
@@ -100,8 +101,8 @@ class TimePruning:
 
     def observe(self, blank_log_probs: Tensor) -> None:
         """Lets the pruner know how sure the model was of blanks: log probabilities (B, E)."""
-        assert self._kept is not None
-        self.segments.observe(self.ids, self._kept, blank_log_probs)
+        assert self.kept is not None
+        self.segments.observe(self.ids, self.kept, blank_log_probs)
 
 
 def least_seconds(batch: Batch) -> Tensor:

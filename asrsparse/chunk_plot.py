@@ -1,0 +1,85 @@
+"""The chunks that segment pruning keeps of an utterance, over its spectrogram."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from lhotse.cut import Cut
+from matplotlib.axes import Axes
+from omegaconf import DictConfig, OmegaConf
+
+from asrsparse.batch import Batch, BatchDataset
+from asrsparse.config import build
+from asrsparse.cut_index import CutIndex
+from asrsparse.cuts import cuts_path
+from asrsparse.models.time_pruning import ROWS_PER_SECOND, TimePruning
+from asrsparse.pruning import AllTime, ScoreTable, SegmentPruner
+from asrsparse.tokenizer import load_tokenizer
+from asrsparse.train import build_segments
+
+
+def plot_chunks(axes: Axes, run_dir: Path, utterance_id: str | None = None) -> None:
+    """Draws log-mel features, what the run would drop of them now, and the words where their times are known.
+
+    Args:
+        axes: Where to draw.
+        run_dir: The folder of a run, with its `config.yaml`; its prepared corpus must be where it was.
+        utterance_id: Of the training set; by default its first.
+
+    Raises:
+        ValueError: If there is no such utterance, or no cuts.
+    """
+    config = OmegaConf.load(run_dir / "config.yaml")
+    assert isinstance(config, DictConfig)
+    cuts_dir = Path(config.data_dir) / "cuts"
+    index = CutIndex.open(cuts_path(cuts_dir, "train"))
+    table = ScoreTable(index.ids.to_pylist(), index.durations)
+    row = 0 if utterance_id is None else int(table.positions([utterance_id])[0])
+    cuts = index.read([row])
+    batch = BatchDataset(load_tokenizer(cuts_dir).encode)[cuts]
+    segments = _segments_of(config, run_dir, table)
+    features, kept = _choose(config, batch, segments)
+    seconds = features.size(1) / ROWS_PER_SECOND
+    axes.grid(False)
+    axes.imshow(features[0].T, origin="lower", aspect="auto", extent=(0, seconds, 0, features.size(2)), cmap="magma")
+    if isinstance(segments, AllTime):
+        axes.set_title(f"{batch.ids[0]}: this run keeps all time")
+    else:
+        _shade_dropped(axes, kept, segments.chunk_seconds, seconds)
+        share = kept.float().mean().item()
+        axes.set_title(f"{batch.ids[0]}: {share:.0%} of the chunks are kept, the others are grey")
+    axes.set(xlabel="seconds", ylabel="mel bin", xlim=(0, seconds))
+    _write_words(axes, next(iter(cuts)), features.size(2))
+
+
+def _segments_of(config: DictConfig, run_dir: Path, table: ScoreTable) -> SegmentPruner:
+    """The pruner of time as the run left it."""
+    segments = build_segments(config, table)
+    checkpoint = run_dir / "last.ckpt"
+    if segments.blanks is not None and checkpoint.is_file():
+        segments.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["segments"])
+        segments.end_epoch()
+    return segments
+
+
+def _choose(config: DictConfig, batch: Batch, segments: SegmentPruner) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features of one utterance (1, F, D) and its kept chunks (C,)."""
+    pruning = TimePruning.of(batch, segments, config.segments.level)
+    frontend = build(config.model.frontend)
+    features, lens = frontend(batch.audio, batch.audio_lens)
+    pruning.cut("waveform", batch.audio, batch.audio_lens, frontend.sampling_rate)
+    pruning.cut("feature", features, lens, ROWS_PER_SECOND)
+    assert pruning.kept is not None
+    return features, pruning.kept[0]
+
+
+def _shade_dropped(axes: Axes, kept: torch.Tensor, chunk_seconds: float, seconds: float) -> None:
+    for number in np.flatnonzero(~kept.numpy()):
+        begin = number * chunk_seconds
+        axes.axvspan(begin, min(begin + chunk_seconds, seconds), color="0.6", alpha=0.75, linewidth=0)
+
+
+def _write_words(axes: Axes, cut: Cut, height: int) -> None:
+    words = (cut.supervisions[0].alignment or {}).get("word", [])
+    for word in words:
+        axes.text(word.start + word.duration / 2, 0.93 * height, word.symbol, color="white", ha="center", fontsize=7)
