@@ -26,7 +26,7 @@ commands:
   score     hypotheses -> WER and CER with intervals, sclite's files
   report    the scores of all systems of a recipe -> RESULTS.md, results.json and a table
   report pruning EXP ... [utterance=ID]
-            what runs, or all runs of recipes, kept and knew -> pruning.html, a page of plots
+            what runs, or all runs of recipes, kept and knew -> pruning.html in their folder, a page of plots
   config    print the composed configuration
 
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:

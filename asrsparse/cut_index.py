@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +24,7 @@ class CutIndex:
         path: The manifest, uncompressed JSON lines as lhotse writes them.
         ids: N ids, in the order of the lines.
         durations: Seconds of each (N,).
-        offsets: Bytes before each line (N,).
+        offsets: Bytes before each line, and in all (N + 1,).
     """
 
     path: Path
@@ -45,7 +44,8 @@ class CutIndex:
             return cls.make(path)
         table = pq.read_table(index_path)
         ids = table["id"].combine_chunks()
-        return cls(path, ids, table["duration"].to_numpy(), table["offset"].to_numpy())
+        offsets = np.append(table["offset"].to_numpy(), path.stat().st_size)
+        return cls(path, ids, table["duration"].to_numpy(), offsets)
 
     @classmethod
     def make(cls, path: Path) -> "CutIndex":
@@ -59,7 +59,7 @@ class CutIndex:
         return cls.open(path)
 
     def __len__(self) -> int:
-        return len(self.offsets)
+        return len(self.ids)
 
     def read(self, rows: Iterable[int]) -> CutSet:
         """Parses the cuts of some lines, in the order asked for.
@@ -67,13 +67,13 @@ class CutIndex:
         Raises:
             ValueError: If a line is not the cut that the index says.
         """
-        with open(self.path, "rb") as lines:
-            return CutSet.from_cuts([self._read(lines, row) for row in rows])
+        with open(self.path, "rb", buffering=0) as lines:
+            return CutSet.from_cuts([self._read(lines.fileno(), row) for row in rows])
 
-    def _read(self, lines: BinaryIO, row: int) -> Cut:
-        lines.seek(self.offsets[row])
+    def _read(self, lines: int, row: int) -> Cut:
+        begin, end = int(self.offsets[row]), int(self.offsets[row + 1])
         try:
-            cut: Cut = deserialize_item(decode_json_line(lines.readline()))
+            cut: Cut = deserialize_item(decode_json_line(os.pread(lines, end - begin, begin)))
         except (ValueError, KeyError) as error:
             raise ValueError(self._is_stale(row, f"no cut ({error})")) from None
         if cut.id != self.ids[row].as_py():

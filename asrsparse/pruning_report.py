@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from asrsparse.files import write_text
@@ -55,7 +56,7 @@ class PrunedRun:
 
 
 def report_pruning(folders: Sequence[Path], utterance_id: str | None = None) -> Path:
-    """Writes `pruning.html`, self-contained, to the folder that holds the runs.
+    """Writes `pruning.html`, self-contained, to the folder of the run, or the one that holds all of them.
 
     Args:
         folders: Folders of runs, or of recipes, whose runs are taken.
@@ -77,7 +78,7 @@ def report_pruning(folders: Sequence[Path], utterance_id: str | None = None) -> 
     sections = ["<h2>All runs</h2>", *(_figure(title, draw) for title, draw in plots.items())]
     for run_dir, run in zip(run_dirs, runs, strict=True):
         sections += [f"<h2>{html.escape(run.name)}</h2>", *_sections_of_run(run_dir, run, utterance_id)]
-    page = Path(os.path.commonpath([run_dir.resolve().parent for run_dir in run_dirs])) / "pruning.html"
+    page = Path(os.path.commonpath([run_dir.resolve() for run_dir in run_dirs])) / "pruning.html"
     write_text(page, _PAGE.format(body="\n".join(sections)))
     logger.info("%s shows %d runs.", page, len(runs))
     return page
@@ -208,7 +209,10 @@ def _figure(title: str, draw: Callable[[Axes], None]) -> str:
     """A heading and a picture, as HTML that needs no other file."""
     with mpl.rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3}):
         figure = Figure(figsize=(8, 3.2), layout="constrained")
-        draw(figure.add_subplot())
+        axes = figure.add_subplot()
+        draw(axes)
+        if axes.get_xlabel() == "epoch":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=110)
     encoded = base64.b64encode(picture.getvalue()).decode()

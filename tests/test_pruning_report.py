@@ -55,7 +55,7 @@ def test_the_page_shows_all_runs_and_needs_no_other_file(recipe_dir, capsys):
 
 def test_one_utterance_can_be_chosen(recipe_dir):
     ids = pq.read_table(recipe_dir / "easy" / "pruning" / "epoch_000.parquet")["id"].to_pylist()
-    assert report_pruning([recipe_dir / "easy"], ids[3]) == recipe_dir / "pruning.html"
+    assert report_pruning([recipe_dir / "easy"], ids[3]) == recipe_dir / "easy" / "pruning.html"
     with pytest.raises(ValueError, match=r"ids are not in the score table.*the first is 'nobody'"):
         report_pruning([recipe_dir / "easy"], "nobody")
 
