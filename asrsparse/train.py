@@ -141,13 +141,13 @@ def _fit(
 ) -> None:
     _quieten_lightning()
     checkpoint = ResumeCheckpoint(run_dir / "last.ckpt", config.trainer.save_every_steps)
-    num_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    num_local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     trainer = L.Trainer(
         accelerator=config.trainer.accelerator,
-        devices=num_processes,
-        num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // num_processes,
-        # Once masks are learned, their logits get no gradient any more, and DDP would wait for it.
-        strategy="ddp_find_unused_parameters_true" if num_processes > 1 else "auto",
+        devices=num_local_ranks,
+        num_nodes=num_ranks // num_local_ranks,
+        strategy=_strategy(module, num_ranks),
         precision=resolve_precision(config.trainer.precision, config.trainer.accelerator),
         max_epochs=config.trainer.num_epochs,
         accumulate_grad_batches=config.trainer.accumulate,
@@ -172,6 +172,13 @@ def _fit(
     if resume_from is not None:
         logger.info("going on from %s", resume_from)
     trainer.fit(module, data, ckpt_path=resume_from, weights_only=True)
+
+
+def _strategy(module: ASRLightningModule, num_ranks: int) -> str:
+    if num_ranks == 1:
+        return "auto"
+    # Once masks are learned, their logits get no gradient any more, and DDP would wait for it.
+    return "ddp_find_unused_parameters_true" if module.masks.num_masked else "ddp"
 
 
 def _quieten_lightning() -> None:
