@@ -49,10 +49,12 @@ STUDIES: dict[str, dict[str, list[str]]] = {
     "segments": FULL
     | {f"energy-{keep}": segments("energy", keep) for keep in (0.7, 0.9, 0.5)}
     | {f"random-{keep}": segments("random", keep) for keep in (0.7, 0.9, 0.5)}
-    | {"blank-0.7": segments("blank", 0.7, 0.12)}
-    | {"blank-0.7-late": [*segments("blank", 0.7, 0.2), "segments.blanks.warmup_visits=7"]}
+    | {f"blank-{keep}": segments("blank", keep, 0.2) for keep in (0.7, 0.9, 0.5)}
     | {f"energy-0.7-{chunk}s": segments("energy", 0.7, chunk) for chunk in (0.04, 0.2, 0.4)}
-    | {f"blank-0.7-{chunk}s": segments("blank", 0.7, chunk) for chunk in (0.4,)},
+    | {
+        f"blank-0.7-{chunk}s-alone": [*segments("blank", 0.7, chunk), "segments.pruner.policy.context_seconds=0"]
+        for chunk in (0.12, 0.4)
+    },
 }
 
 

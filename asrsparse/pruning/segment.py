@@ -27,8 +27,8 @@ class Chunks:
     Attributes:
         values: What is cut (B, C, rows of a chunk, ...), zero behind the ends of the utterances.
         lens: Rows of each chunk that belong to the utterance (B, C).
-        blank: Mean log-odds of CTC's blank in each chunk at the last visit (B, C), minus infinity where the utterance
-            was heard too seldom; None for policies that do not need it.
+        blank: Log-odds of CTC's blank at the last visit, for each slot of 40 ms in the C chunks (B, S), minus infinity
+            where the utterance was heard too seldom; None for policies that do not need it.
     """
 
     values: Tensor
@@ -83,15 +83,22 @@ class LoudestChunks:
 class LeastBlankChunks:
     """`blank`: the chunks of which the model was least sure, at its last visit, that they are CTC blanks.
 
-    An utterance that was heard too seldom is heard whole.
+    Labels of CTC are spikes, and between those of a word a model is as sure of blanks as in a pause. So what surrounds
+    a chunk counts, too. An utterance that was heard too seldom is heard whole.
+
+    Args:
+        context_seconds: How far around each 40 ms the log-odds are averaged.
     """
 
+    context_seconds: float = 0.3
     needs_blank: ClassVar[bool] = True
 
     def priorities(self, chunks: Chunks) -> Tensor:
         """Turns the log-odds of blanks round (B, C)."""
         assert chunks.blank is not None
-        return -chunks.blank
+        reach = round(self.context_seconds * SLOTS_PER_SECOND)
+        around = F.avg_pool1d(chunks.blank[:, None], 2 * reach + 1, 1, reach, count_include_pad=False)
+        return -around.view(*chunks.lens.shape, -1).mean(dim=2)
 
 
 class SegmentPruner:
@@ -162,7 +169,10 @@ class SegmentPruner:
         """
         rows = self._rows_of_a_chunk(rows_per_second)
         chunks, chunk_lens = _in_chunks(values, lens, rows)
-        blank = None if self.blanks is None else self._blank_of_chunks(ids, chunks.size(1)).to(lens.device)
+        blank = None
+        if self.blanks is not None:
+            num_slots = chunks.size(1) * self._rows_of_a_chunk(SLOTS_PER_SECOND)
+            blank = self.blanks.log_odds(ids, num_slots).to(lens.device)
         priorities = self.policy.priorities(Chunks(chunks, chunk_lens, blank)).masked_fill(chunk_lens == 0, -torch.inf)
         num_chunks = (chunk_lens > 0).sum(dim=1)
         # One more chunk than the least, since the last one of an utterance may have few rows.
@@ -172,12 +182,6 @@ class SegmentPruner:
         places = priorities.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         kept: Tensor = (places < wanted[:, None]) & (chunk_lens > 0)
         return kept
-
-    def _blank_of_chunks(self, ids: Sequence[str], num_chunks: int) -> Tensor:
-        """Mean log-odds of a blank (B, C)."""
-        assert self.blanks is not None
-        slots = self._rows_of_a_chunk(SLOTS_PER_SECOND)
-        return self.blanks.log_odds(ids, num_chunks * slots).view(-1, num_chunks, slots).mean(dim=2)
 
     def apply(self, kept: Tensor, values: Tensor, lens: Tensor, rows_per_second: int) -> tuple[Tensor, Tensor]:
         """Joins the kept chunks of anything that runs in step with what `choose` saw.

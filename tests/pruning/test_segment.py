@@ -141,7 +141,7 @@ def test_chunks_that_are_no_number_of_encoder_frames_are_refused_for_blanks():
 
 def test_the_surest_blanks_of_the_last_visit_go_first():
     blanks = BlankTable(ScoreTable(["a"], [0.24]), warmup_visits=1)
-    pruner = SegmentPruner(0.67, 0.08, LeastBlankChunks(), blanks)
+    pruner = SegmentPruner(0.67, 0.08, LeastBlankChunks(context_seconds=0.0), blanks)
     features, lens = torch.zeros(1, 24, 2), torch.tensor([24])
     first = pruner.choose(features, lens, 100, ids=["a"])
     assert first.tolist() == [[True, True, True]]
@@ -149,6 +149,21 @@ def test_the_surest_blanks_of_the_last_visit_go_first():
     assert pruner.choose(features, lens, 100, ids=["a"]).tolist() == first.tolist()  # from the next epoch on
     pruner.end_epoch()
     assert pruner.choose(features, lens, 100, ids=["a"]).tolist() == [[True, False, True]]
+
+
+def test_long_stretches_of_blanks_go_before_those_between_the_labels_of_a_word():
+    blanks = BlankTable(ScoreTable(["a"], [1.6]), warmup_visits=1)
+    pruner = SegmentPruner(0.6, 0.08, LeastBlankChunks(context_seconds=0.2), blanks)
+    features, lens = torch.zeros(1, 160, 2), torch.tensor([160])
+    first = pruner.choose(features, lens, 100, ids=["a"])
+    spikes = torch.tensor([12, 15, 18, 21, 24, 27])  # a word from 0.48 s to 1.08 s, and pauses before and behind
+    blank = torch.full((1, 40), 0.99).index_fill(1, spikes, 0.01)
+    pruner.observe(["a"], first, blank.log())
+    pruner.end_epoch()
+    kept = pruner.choose(features, lens, 100, ids=["a"])[0].nonzero().flatten().tolist()
+    assert kept == list(range(kept[0], kept[0] + 12))
+    assert kept[0] <= 6
+    assert kept[-1] >= 13
 
 
 def test_a_chunk_that_is_no_number_of_rows_is_refused():
