@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_DOTS = 20_000
+_COLUMNS = ("duration", "kept", "times_seen", "score", "last_seen")
 
 
 @dataclass
@@ -123,8 +124,13 @@ def read_run(run_dir: Path) -> PrunedRun:
 
 def _read_epoch(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path, columns=["duration", "kept", "times_seen", "score", "last_seen"])
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        missing = set(_COLUMNS) - set(pq.read_schema(path).names)
+        if missing:
+            raise ValueError(
+                f"{path} has no column {sorted(missing)[0]}: an older version wrote it. Train the run again."
+            )
+        return pq.read_table(path, columns=list(_COLUMNS))
+    except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} is no file that `asrsparse train` wrote ({error}). Train the run again.") from None
 
 

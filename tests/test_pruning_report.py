@@ -1,6 +1,7 @@
 import re
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from micro import MICRO
@@ -72,4 +73,12 @@ def test_a_damaged_file_is_named(recipe_dir, tmp_path):
     (tmp_path / "run" / "pruning").mkdir(parents=True)
     (tmp_path / "run" / "pruning" / "epoch_000.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(ValueError, match=r"epoch_000.parquet is no file that `asrsparse train` wrote"):
+        read_run(tmp_path / "run")
+
+
+def test_a_file_of_an_older_version_is_named(tmp_path):
+    (tmp_path / "run" / "pruning").mkdir(parents=True)
+    table = pa.table({"duration": [1.0], "kept": [True], "score": [0.0], "last_seen": [0]})
+    pq.write_table(table, tmp_path / "run" / "pruning" / "epoch_000.parquet")
+    with pytest.raises(ValueError, match=r"epoch_000.parquet has no column times_seen: an older version wrote it"):
         read_run(tmp_path / "run")
