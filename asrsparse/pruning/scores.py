@@ -61,7 +61,8 @@ class ScoreTable:
             raise ValueError(f"smoothing: got {smoothing}, allowed is [0, 1).")
         self.smoothing = smoothing
         self.total_seconds = 0.0
-        self.keys = np.empty(0, dtype=np.int64)
+        self._ascending_keys = np.empty(0, dtype=np.int64)
+        self._rows_of_keys = np.empty(0, dtype=np.int32)
         self.durations = np.empty(0, dtype=np.float32)
         self.scores = np.empty(0, dtype=np.float32)
         self.last_seen = np.empty(0, dtype=np.int32)
@@ -87,14 +88,15 @@ class ScoreTable:
                 "Leave utterances without audio out before scoring."
             )
         keys = np.concatenate([self.keys, utterance_keys(ids)])
-        order = np.argsort(keys, kind="stable").astype(np.int32)
-        repeated = np.flatnonzero(keys[order][1:] == keys[order][:-1])
+        rows = np.argsort(keys, kind="stable").astype(np.int32)
+        ascending = keys[rows]
+        repeated = np.flatnonzero(ascending[1:] == ascending[:-1])
         if len(repeated):
-            later = int(order[repeated[0] + 1])  # the order is stable: the later of the two is a new one
+            later = int(rows[repeated[0] + 1])  # the sort is stable: the later of the two is a new one
             raise ValueError(
                 f"{len(repeated)} ids repeat; the first is {ids[later - len(self)]!r}. An id names one utterance."
             )
-        self.keys, self._order = keys, order
+        self._ascending_keys, self._rows_of_keys = ascending, rows
         self.durations = np.concatenate([self.durations, np.asarray(durations, dtype=np.float32)])
         self.total_seconds += float(np.asarray(durations, dtype=np.float64).sum())
         self.scores = np.concatenate([self.scores, np.zeros(len(ids), dtype=np.float32)])
@@ -102,7 +104,14 @@ class ScoreTable:
         self._duration_edges: dict[int, NDArray[np.floating[Any]]] = {}
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self._ascending_keys)
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """The keys of the utterances in the order of the rows (N,)."""
+        keys = np.empty_like(self._ascending_keys)
+        keys[self._rows_of_keys] = self._ascending_keys
+        return keys
 
     def positions(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Finds the rows of utterances.
@@ -130,9 +139,10 @@ class ScoreTable:
         keys = utterance_keys(ids)
         if len(self) == 0:
             return np.full(len(keys), -1, dtype=np.int64)
-        slots = np.searchsorted(self.keys, keys, sorter=self._order)
-        rows = self._order[np.minimum(slots, len(self) - 1)].astype(np.int64)
-        return np.where(self.keys[rows] == keys, rows, -1)
+        # In ascending keys: with a `sorter` of 32 bits numpy would copy all of it for each call.
+        slots = np.minimum(np.searchsorted(self._ascending_keys, keys), len(self) - 1)
+        found = self._ascending_keys[slots] == keys
+        return np.where(found, self._rows_of_keys[slots], -1).astype(np.int64)
 
     def seconds(self, rows: NDArray[np.int64]) -> float:
         """Seconds of speech in some rows."""
@@ -195,10 +205,11 @@ class ScoreTable:
     def of_columns(cls, columns: Mapping[str, torch.Tensor], smoothing: float) -> "ScoreTable":
         """The table that `columns` came from."""
         table = cls([], [], smoothing)
-        for name, column in columns.items():
-            setattr(table, name, column.numpy().copy())
+        for name in ("durations", "scores", "last_seen"):
+            setattr(table, name, columns[name].numpy().copy())
         table.total_seconds = float(table.durations.sum(dtype=np.float64))
-        table._order = np.argsort(table.keys, kind="stable").astype(np.int32)
+        table._rows_of_keys = np.argsort(columns["keys"].numpy(), kind="stable").astype(np.int32)
+        table._ascending_keys = columns["keys"].numpy()[table._rows_of_keys]
         return table
 
     def fingerprint(self) -> str:
