@@ -75,6 +75,7 @@ class ASRLightningModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Sets the learning rate by what was processed, so that it ends at its end under pruning."""
+        self.model.segments.start_epoch(self.position.epoch)  # here, since no epoch starts for a resumed run
         factor = self.lr_schedule(self.progress)
         for group in self._optimizer.param_groups:
             if group.get("name") != "mask_logits":

@@ -32,6 +32,7 @@ def segments(choice: str, keep_ratio: float, chunk_seconds: float = 0.1) -> list
         f"segments={choice}",
         f"segments.keep_ratio={keep_ratio}",
         f"segments.chunk_seconds={chunk_seconds}",
+        "segments.final_epochs=0",
     ]
 
 
@@ -49,6 +50,7 @@ STUDIES: dict[str, dict[str, list[str]]] = {
     "segments": FULL
     | {f"energy-{keep}": segments("energy", keep) for keep in (0.7, 0.9, 0.5)}
     | {f"random-{keep}": segments("random", keep) for keep in (0.7, 0.9, 0.5)}
+    | {f"energy-{keep}-final": [*segments("energy", keep, 0.2), "segments.final_epochs=2"] for keep in (0.7, 0.5)}
     | {f"blank-{keep}": segments("blank", keep, 0.2) for keep in (0.7, 0.9, 0.5)}
     | {f"energy-0.7-{chunk}s": segments("energy", 0.7, chunk) for chunk in (0.04, 0.2, 0.4)}
     | {

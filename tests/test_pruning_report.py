@@ -18,7 +18,7 @@ def recipe_dir(tmp_path_factory, tiny_corpus):
     folder = tmp_path_factory.mktemp("recipe")
     for name, words in {
         "easy": ["pruning=easy2hard", "pruning.plan.warmup_epochs=1", "pruning.plan.final_epochs=0", "segments=none"],
-        "blank": ["pruning=random", "segments=blank", "segments.blanks.warmup_visits=1", "segments.keep_ratio=0.6"],
+        "blank": ["pruning=random", "segments=blank", "segments.blanks.warmup_visits=1", "segments.final_epochs=0"],
     }.items():
         common = [f"data_dir={tiny_corpus}", f"exp_dir={folder}", "trainer.num_epochs=3", f"name={name}"]
         train(compose_config([*MICRO, *common, *words]), "test")

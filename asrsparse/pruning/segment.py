@@ -109,9 +109,11 @@ class SegmentPruner:
         chunk_seconds: Length of a chunk. A multiple of 0.04 s keeps 25 Hz video and subsampled audio in step.
         policy: Which chunks are worth most; by default the loudest.
         blanks: What the model thought of the utterances, for policies that need it.
+        num_epochs: Epochs of the training, where the last ones are to hear all time.
+        final_epochs: Last epochs that hear all time, as recognition will. They need `start_epoch`.
 
     Raises:
-        ValueError: If a number is out of range, or `blanks` is missing.
+        ValueError: If a number is out of range, or `blanks` or `num_epochs` is missing.
 
     Example:
         >>> pruner = SegmentPruner(keep_ratio=0.5, chunk_seconds=0.02)
@@ -130,6 +132,8 @@ class SegmentPruner:
         chunk_seconds: float = 0.2,
         policy: ChunkPolicy | None = None,
         blanks: BlankTable | None = None,
+        num_epochs: int | None = None,
+        final_epochs: int = 0,
     ) -> None:
         if not 0.0 < keep_ratio <= 1.0:
             raise ValueError(
@@ -138,7 +142,15 @@ class SegmentPruner:
             )
         if not chunk_seconds > 0.0:
             raise ValueError(f"segments.chunk_seconds: got {chunk_seconds}, allowed is above 0.")
+        if final_epochs < 0 or (final_epochs > 0 and num_epochs is None):
+            raise ValueError(
+                f"segments.final_epochs: got {final_epochs} of {num_epochs} epochs, allowed are 0, and numbers above 0 "
+                "with num_epochs."
+            )
         self.keep_ratio = keep_ratio
+        self.final_epochs = final_epochs
+        self.num_epochs = num_epochs
+        self._prunes = True
         self.chunk_seconds = chunk_seconds
         self.policy = policy if policy is not None else LoudestChunks()
         if self.policy.needs_blank:
@@ -146,6 +158,10 @@ class SegmentPruner:
                 raise ValueError(f"{type(self.policy).__name__} needs a table of blanks: give blanks=BlankTable(...).")
             self._rows_of_a_chunk(SLOTS_PER_SECOND)
         self.blanks = blanks if self.policy.needs_blank else None
+
+    def start_epoch(self, epoch: int) -> None:
+        """Says which epoch begins, from 0: the last `final_epochs` hear all time."""
+        self._prunes = self.num_epochs is None or epoch < self.num_epochs - self.final_epochs
 
     def choose(
         self,
@@ -177,7 +193,8 @@ class SegmentPruner:
         num_chunks = (chunk_lens > 0).sum(dim=1)
         # One more chunk than the least, since the last one of an utterance may have few rows.
         least = torch.ceil(torch.as_tensor(min_seconds, device=lens.device) * rows_per_second / rows) + 1
-        wanted = torch.maximum(torch.round(self.keep_ratio * num_chunks), least)
+        keep_ratio = self.keep_ratio if self._prunes else 1.0
+        wanted = torch.maximum(torch.round(keep_ratio * num_chunks), least)
         wanted = torch.maximum(wanted, torch.isposinf(priorities).sum(dim=1))
         places = priorities.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         kept: Tensor = (places < wanted[:, None]) & (chunk_lens > 0)

@@ -28,6 +28,7 @@ def training(tiny_corpus: Path, exp_dir: Path) -> list[str]:
         *("trainer.accelerator=cpu", f"trainer.num_epochs={EPOCHS}", "trainer.batch_seconds=8"),
         *("trainer.save_every_steps=1", "pruning=easy2hard", "pruning.plan.warmup_epochs=1"),
         *("pruning.plan.final_epochs=0", "segments=blank", "segments.blanks.warmup_visits=1"),
+        "segments.final_epochs=1",
         *("masks=learned", "masks.method.until=0.5"),
     ]
 

@@ -28,7 +28,7 @@ from asrsparse.tokenizer import load_tokenizer
 from asrsparse.train import build_model, train
 
 EPOCHS = 3
-BLANKS = ["segments=blank", "segments.blanks.warmup_visits=1"]
+BLANKS = ["segments=blank", "segments.blanks.warmup_visits=1", "segments.final_epochs=0"]
 LEARNED = ["masks=learned", "masks.method.until=0.5", "pruning=easy2hard", "pruning.plan.warmup_epochs=1"]
 
 

@@ -128,6 +128,21 @@ def test_numbers_out_of_range_are_refused(arguments, message):
         SegmentPruner(**arguments)
 
 
+def test_the_last_epochs_hear_all_time():
+    pruner = SegmentPruner(0.5, 0.1, RandomChunks(), num_epochs=3, final_epochs=1)
+    values, lens = numbered([40])
+    heard = []
+    for epoch in range(3):
+        pruner.start_epoch(epoch)
+        heard.append(int(pruner.apply(pruner.choose(values, lens, 100), values, lens, 100)[1]))
+    assert heard == [20, 20, 40]
+
+
+def test_final_epochs_of_an_unknown_number_are_refused():
+    with pytest.raises(ValueError, match=r"segments.final_epochs: got 1 of None epochs.*with num_epochs"):
+        SegmentPruner(final_epochs=1)
+
+
 def test_a_policy_that_needs_blanks_is_refused_without_them():
     with pytest.raises(ValueError, match=r"LeastBlankChunks needs a table of blanks: give blanks=BlankTable"):
         SegmentPruner(0.5, 0.2, LeastBlankChunks())
