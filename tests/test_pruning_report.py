@@ -12,13 +12,16 @@ from asrsparse.pruning_report import find_runs, read_run, report_pruning
 from asrsparse.train import train
 
 
+EARLY = ["segments.final_epochs=0", "segments.keep_ratio=0.6"]
+
+
 @pytest.fixture(scope="module")
 def recipe_dir(tmp_path_factory, tiny_corpus):
     """Two runs of three epochs."""
     folder = tmp_path_factory.mktemp("recipe")
     for name, words in {
         "easy": ["pruning=easy2hard", "pruning.plan.warmup_epochs=1", "pruning.plan.final_epochs=0", "segments=none"],
-        "blank": ["pruning=random", "segments=blank", "segments.blanks.warmup_visits=1", "segments.final_epochs=0"],
+        "blank": ["pruning=random", "segments=blank", "segments.blanks.warmup_visits=1", *EARLY],
     }.items():
         common = [f"data_dir={tiny_corpus}", f"exp_dir={folder}", "trainer.num_epochs=3", f"name={name}"]
         train(compose_config([*MICRO, *common, *words]), "test")
