@@ -11,7 +11,6 @@ from asrsparse.config import compose_config
 from asrsparse.pruning_report import find_runs, read_run, report_pruning
 from asrsparse.train import train
 
-
 EARLY = ["segments.final_epochs=0", "segments.keep_ratio=0.6"]
 
 
