@@ -42,10 +42,10 @@ STUDIES: dict[str, dict[str, list[str]]] = {
     | {
         "random-0.7": ["pruning=random"],
         "easy2hard-0.7": ["pruning=easy2hard"],
-        "easy2hard-0.7-energy-0.7": ["pruning=easy2hard", "segments=energy"],
+        "easy2hard-0.7-energy-0.7": ["pruning=easy2hard", "segments=energy", "segments.keep_ratio=0.7"],
         "infobatch-0.7": ["pruning=infobatch"],
-        "random-0.7-energy-0.7": ["pruning=random", "segments=energy"],
-        "energy-0.7": ["pruning=none", "segments=energy"],
+        "energy-0.5": ["pruning=none", "segments=energy", "segments.keep_ratio=0.5"],
+        "random-0.7-energy-0.5": ["pruning=random", "segments=energy", "segments.keep_ratio=0.5"],
     },
     "segments": FULL
     | {f"energy-{keep}": segments("energy", keep) for keep in (0.7, 0.9, 0.5)}
