@@ -61,6 +61,18 @@ class BestEpochs:
         return sorted(best, key=lambda s: s.epoch)
 
 
+@dataclass(frozen=True)
+class AmongLast:
+    """Another choice, made among the last `num` epochs alone: those before them heard something else."""
+
+    choice: SnapshotChoice
+    num: int
+
+    def choose(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+        """Returns what the other one chooses, ascending."""
+        return self.choice.choose(LastEpochs(self.num).choose(snapshots))
+
+
 def _check_num(num: int) -> None:
     if num < 1:
         raise ValueError(f"trainer.average.num: got {num}, allowed is at least 1 epoch.")

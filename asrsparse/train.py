@@ -24,7 +24,7 @@ from asrsparse.callbacks import (
     StopOnSignal,
     Stopwatch,
 )
-from asrsparse.checkpoints import average, load_weights, read_snapshots, save_weights
+from asrsparse.checkpoints import AmongLast, SnapshotChoice, average, load_weights, read_snapshots, save_weights
 from asrsparse.config import build, flatten
 from asrsparse.cut_index import CutIndex
 from asrsparse.cuts import cuts_path, read_cuts
@@ -158,7 +158,7 @@ def _fit(
             TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 0),
             EpochLog(config.name, config.trainer.num_epochs, stopwatch),
             PruningLog(run_dir / "pruning", data.train_cuts.ids),
-            Snapshots(run_dir / "snapshots", build(config.trainer.average)),
+            Snapshots(run_dir / "snapshots", _averaged(config, module)),
             StopOnSignal(checkpoint),
             checkpoint,
         ],
@@ -172,6 +172,13 @@ def _fit(
     if resume_from is not None:
         logger.info("going on from %s", resume_from)
     trainer.fit(module, data, ckpt_path=resume_from, weights_only=True)
+
+
+def _averaged(config: DictConfig, module: ASRLightningModule) -> SnapshotChoice:
+    """Which epochs are averaged; only those that hear all time, where the last ones do and the others do not."""
+    choice: SnapshotChoice = build(config.trainer.average)
+    final_epochs = module.model.segments.final_epochs
+    return AmongLast(choice, final_epochs) if final_epochs else choice
 
 
 def _strategy(module: ASRLightningModule, num_ranks: int) -> str:

@@ -8,6 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from asrsparse.checkpoints import (
+    AmongLast,
     BestEpochs,
     LastEpochs,
     Snapshot,
@@ -54,6 +55,12 @@ def test_best_epochs_are_of_lowest_loss_and_ascending(values, num, random):
 
 def test_of_equally_good_epochs_the_earlier_is_taken():
     assert [s.epoch for s in BestEpochs(2).choose(listed([3.0, 1.0, 1.0, 1.0]))] == [1, 2]
+
+
+def test_a_choice_among_the_last_epochs_takes_none_from_before():
+    snapshots = listed([0.0, 1.0, 4.0, 3.0, 2.0])
+    assert [s.epoch for s in AmongLast(BestEpochs(2), 3).choose(snapshots)] == [3, 4]
+    assert [s.epoch for s in AmongLast(LastEpochs(8), 2).choose(snapshots)] == [3, 4]
 
 
 @pytest.mark.parametrize("choice", [LastEpochs, BestEpochs])
