@@ -68,12 +68,13 @@ frontend_conf: {n_fft: 512, win_length: 400, hop_length: 160, fs: 16000, n_mels:
 """
 
 WITHOUT_OPTIONAL_PACKAGES = """\
-import importlib, runpy, sys, types
+import importlib, importlib.machinery, runpy, sys, types
 for name in ("einops", "g2p_en", "jaconv", "jamo", "tacotron_cleaner", "tacotron_cleaner.cleaners"):
     try:
         importlib.import_module(name)
     except ImportError:
         sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
         sys.modules[name].__getattr__ = lambda attribute: None
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
