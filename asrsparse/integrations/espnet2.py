@@ -1,4 +1,8 @@
-"""Dynamic data pruning in ESPnet2's own trainer: a task whose training epochs see what the pruner keeps."""
+"""Dynamic data pruning in ESPnet2's own trainer: a task whose training epochs see what the pruner keeps.
+
+It wants an environment in which `espnet2.bin.asr_train` runs. That of the recipes here lacks some packages which
+ESPnet2 imports and a recogniser never calls.
+"""
 
 import argparse
 import dataclasses
