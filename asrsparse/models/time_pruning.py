@@ -77,7 +77,8 @@ class TimePruning:
             return values, lens
         assert self.kept is not None
         shorter, shorter_lens = self.segments.apply(self.kept, values, lens, rows_per_second)
-        self.heard_share = float(shorter_lens.sum() / lens.sum())
+        if shorter is not values:
+            self.heard_share = float(shorter_lens.sum() / lens.sum())
         return shorter, shorter_lens
 
     @contextmanager
