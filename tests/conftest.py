@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no clocks", deadline=None)
+settings.load_profile("no clocks")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -22,6 +22,7 @@ from asrsparse.batch import BatchDataset
 from asrsparse.config import build, compose_config
 from asrsparse.cut_index import CutIndex
 from asrsparse.cuts import cuts_path
+from asrsparse.files import read_json
 from asrsparse.pruning import KeptSet, ScoreTable
 from asrsparse.sampler import EpochSampler, duration_bins
 from asrsparse.tokenizer import load_tokenizer
@@ -131,23 +132,32 @@ def test_killed_at_any_moment_and_resumed_a_run_ends_the_same(tiny_corpus, tmp_p
         child.start()
         return child
 
-    start(tmp_path / "first").join()  # what is loaded once is loaded now
-    began = time.monotonic()
     start(tmp_path / "whole").join()
-    seconds = time.monotonic() - began
     whole = what_a_run_left(tmp_path / "whole" / "run")
     assert len(whole) == 5
+    num_checkpoints = read_json(tmp_path / "whole" / "run" / "train.json")["steps"]
     moments, num_killed = random.Random(0), 0
     for number in range(20):
         child = start(tmp_path / str(number))
-        child.join(timeout=moments.uniform(0.1, 0.95) * seconds)
+        wait_for_checkpoints(tmp_path / str(number) / "run" / "last.ckpt", moments.randrange(num_checkpoints), child)
+        child.join(timeout=moments.uniform(0.0, 0.3))
         child.kill()
         child.join()
         num_killed += child.exitcode == -signal.SIGKILL
         start(tmp_path / str(number)).join()
         assert what_a_run_left(tmp_path / str(number) / "run") == whole, f"run {number}"
         shutil.rmtree(tmp_path / str(number))
-    assert num_killed >= 10  # a moment is a share of the seconds that a run took: another may end before
+    assert num_killed >= 15  # after its last checkpoint a run may end before it is killed
+
+
+def wait_for_checkpoints(path: Path, number: int, child: multiprocessing.Process) -> None:
+    """Returns when `path` has been written so often, or the child has ended."""
+    written = 0
+    while number > 0 and child.is_alive():
+        found = path.stat().st_mtime_ns if path.exists() else 0
+        number -= found != written
+        written = found
+        time.sleep(0.002)
 
 
 def wait_for_new(path: Path, process: subprocess.Popen) -> None:
