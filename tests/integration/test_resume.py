@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from micro import MICRO
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from asrsparse.batch import BatchDataset
@@ -109,9 +110,16 @@ def test_no_pruning_and_dense_masks_equal_a_plain_loop_bit_for_bit(tiny_corpus, 
 
 def what_a_run_left(run_dir: Path) -> dict[str, object]:
     """The weights, averaged and by epoch, and what the pruner knew and chose in each epoch."""
-    weights = {path.name: path.read_bytes() for path in run_dir.rglob("*.safetensors")}
+    weights = {path.name: what_it_holds(path) for path in run_dir.rglob("*.safetensors")}
     chosen = {path.name: pq.read_table(path).to_pydict() for path in (run_dir / "pruning").glob("*.parquet")}
     return weights | chosen
+
+
+def what_it_holds(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Metadata and the bits of the weights; the order of the metadata in the file is any."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    return metadata, {name: value.numpy().tobytes() for name, value in load_file(path).items()}
 
 
 def train_in_child(words: list[str]) -> None:
