@@ -139,7 +139,7 @@ def _add_epoch(run: PrunedRun, table: pa.Table, kept: NDArray[np.bool_], before:
     seen = table["last_seen"].to_numpy() >= 0
     seconds = float(run.durations[kept].sum(dtype=np.float64))
     run.times_seen += times_seen
-    run.audits.append(str(Audit(len(run.audits), run.durations, kept, times_seen)))
+    run.audits.append(str(Audit(run.durations, kept, times_seen)))
     run.kept_hours.append(seconds / 3600)
     run.hours_heard.append(float((table.schema.metadata or {}).get(b"hours_heard", b"nan")))
     run.scores.append(np.quantile(scores[seen], QUANTILES) if seen.any() else np.full(len(QUANTILES), np.nan))

@@ -16,7 +16,6 @@ class Audit:
     """What all ranks together trained on in an epoch, against what the epoch kept.
 
     Attributes:
-        epoch: The epoch.
         durations: Seconds of all utterances (N,).
         kept: True for what the epoch kept (N,).
         times_seen: How often each utterance was trained on (N,).
@@ -24,22 +23,21 @@ class Audit:
     Example:
         >>> table = ScoreTable(["a", "b", "c"], [3600.0, 3600.0, 3600.0])
         >>> kept = np.array([True, True, False])
-        >>> print(Audit.of(table, kept, np.array([0, 1]), epoch=3))
+        >>> print(Audit.of(table, kept, np.array([0, 1])))
         each of 2 kept utterances (2.00 h) was seen once
-        >>> print(Audit.of(table, kept, np.array([1, 1, 2]), epoch=3))
+        >>> print(Audit.of(table, kept, np.array([1, 1, 2])))
         2 kept utterances (2.00 h): 1 (1.00 h) not seen, 1 (1.00 h) more than once, 1 (1.00 h) seen though not kept
     """
 
-    epoch: int
     durations: NDArray[np.float32]
     kept: NDArray[np.bool_]
     times_seen: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, table: ScoreTable, kept: NDArray[np.bool_], seen: NDArray[np.int64], epoch: int) -> "Audit":
+    def of(cls, table: ScoreTable, kept: NDArray[np.bool_], seen: NDArray[np.int64]) -> "Audit":
         """Counts the rows of what was seen (S,)."""
         times_seen = np.bincount(seen, minlength=len(table)).clip(max=255).astype(np.uint8)
-        return cls(epoch, table.durations, kept, times_seen)
+        return cls(table.durations, kept, times_seen)
 
     @property
     def missing(self) -> NDArray[np.bool_]:

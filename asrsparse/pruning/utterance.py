@@ -283,7 +283,7 @@ class DynamicPruner:
         if len(positions) == 0:
             return
         kept = np.ones(len(self.table), dtype=np.bool_) if self._kept is None else self._kept.kept
-        self.audit = Audit.of(self.table, kept, positions.numpy(), self._epoch)
+        self.audit = Audit.of(self.table, kept, positions.numpy())
         finite = torch.isfinite(losses)
         self._count_not_finite(positions[~finite].numpy(), len(losses))
         # A rank that had to borrow an utterance to fill its last batch repeats it: the last loss counts.
