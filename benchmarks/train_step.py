@@ -53,7 +53,7 @@ frontend_conf: {n_fft: 512, win_length: 400, hop_length: 160, fs: 16000, n_mels:
 
 # ESPnet's command imports text-to-speech and state-space packages that this model never calls, and not every
 # environment has them: empty modules stand in for those that are missing.
-ESPNET_TRAIN = """\
+ESPNET_STAND_INS = """\
 import importlib, importlib.machinery, sys, types
 for name in ("einops", "g2p_en", "jaconv", "jamo", "tacotron_cleaner", "tacotron_cleaner.cleaners"):
     try:
@@ -62,9 +62,8 @@ for name in ("einops", "g2p_en", "jaconv", "jamo", "tacotron_cleaner", "tacotron
         sys.modules[name] = types.ModuleType(name)
         sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
         sys.modules[name].__getattr__ = lambda attribute: None
-from espnet2.bin.asr_train import main
-main()
 """
+ESPNET_TRAIN = f"{ESPNET_STAND_INS}from espnet2.bin.asr_train import main\nmain()\n"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -67,19 +68,9 @@ optim: adamw
 frontend_conf: {n_fft: 512, win_length: 400, hop_length: 160, fs: 16000, n_mels: 80}
 """
 
-WITHOUT_OPTIONAL_PACKAGES = """\
-import importlib, importlib.machinery, runpy, sys, types
-for name in ("einops", "g2p_en", "jaconv", "jamo", "tacotron_cleaner", "tacotron_cleaner.cleaners"):
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        sys.modules[name] = types.ModuleType(name)
-        sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
-        sys.modules[name].__getattr__ = lambda attribute: None
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-"""ESPnet's task imports text-to-speech packages that a recogniser never calls: empty modules stand in for them."""
+# ESPnet's task imports text-to-speech packages that a recogniser never calls: the benchmark has modules in their place.
+STAND_INS = runpy.run_path(str(ROOT / "benchmarks" / "train_step.py"))["ESPNET_STAND_INS"]
+RUN_FILE = "import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
 def write_dump(tiny_corpus: Path, folder: Path) -> None:
@@ -115,7 +106,7 @@ def train_espnet(folder: Path, tokens: Path, *more: str) -> str:
         data = f"--{flag}_data_path_and_name_and_type"
         words += [data, f"{split}/wav.scp,speech,sound", data, f"{split}/text,text,text"]
         words += [f"--{flag}_shape_file", f"{split}/speech_shape"]
-    command = [sys.executable, "-c", WITHOUT_OPTIONAL_PACKAGES, str(ROOT / "examples" / "espnet2_task.py"), *words]
+    command = [sys.executable, "-c", STAND_INS + RUN_FILE, str(ROOT / "examples" / "espnet2_task.py"), *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
