@@ -83,6 +83,16 @@ class SparseMasks:
         """The share of the masked weights that the masks keep, in [0, 1]; 1 where nothing is masked (any more)."""
         return self._phase.num_kept() / self.num_masked if self.num_masked else 1.0
 
+    def densities(self) -> dict[str, float]:
+        """The share of each masked weight that its mask keeps, by the weight's name; empty where nothing is masked."""
+        pairs = zip(self._phase.weights, self._phase.weight_masks(), strict=True)
+        return {weight.name: weight_mask.float().mean().item() for weight, weight_mask in pairs}
+
+    def weight_masks(self) -> dict[str, Tensor]:
+        """The binary masks, bool, by the names of their weights, each of its weight's shape; True = keep."""
+        pairs = zip(self._phase.weights, self._phase.weight_masks(), strict=True)
+        return {weight.name: weight_mask for weight, weight_mask in pairs}
+
     @property
     def overall_density(self) -> float:
         """The share of all the model's weights that are not masked out, in [0, 1]."""
