@@ -33,6 +33,7 @@ from asrsparse.environment import environment
 from asrsparse.files import read_json, write_json, write_text
 from asrsparse.lightning_module import ASRLightningModule
 from asrsparse.masks import SparseMasks
+from asrsparse.masks.compact import fit_to
 from asrsparse.models.asr import ASRModel
 from asrsparse.position import Position
 from asrsparse.pruning import DynamicPruner, ScoreTable, SegmentPruner
@@ -224,18 +225,21 @@ def _finish(
 
 
 def load_model(config: DictConfig, tokenizer: Tokenizer) -> ASRModel:
-    """The finished model of a run, for decoding.
+    """The finished model of a run, for decoding; a compacted one with its smaller layers.
 
     Raises:
         ValueError: If there is none, or it is of another configuration.
     """
     model = build_model(config, tokenizer.vocab_size)
     path = Path(config.run_dir) / "model.safetensors"
+    weights = load_weights(path)
     try:
-        model.load_state_dict(load_weights(path))
-    except RuntimeError as error:
+        fit_to(model, weights)
+        model.load_state_dict(weights)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[:2][-1].strip()  # torch's first line names only the model's class
         raise ValueError(
-            f"{path} is of another model than the configuration describes: {str(error).splitlines()[1].strip()} Decode "
+            f"{path} is of another model than the configuration describes: {reason} Decode "
             "with the overrides that the run was trained with, or train again under another name=NAME."
         ) from None
     return model.eval()

@@ -4,6 +4,7 @@ from micro import MICRO
 
 from asrsparse.checkpoints import save_weights
 from asrsparse.config import compose_config
+from asrsparse.masks.compact import compact
 from asrsparse.tokenizer import CharTokenizer
 from asrsparse.train import build_model, load_model, resolve_precision, train
 
@@ -61,11 +62,23 @@ def test_a_finished_model_has_the_layer_scale_that_it_learned(tmp_path):
         load_model(config_in(tmp_path), TOKENIZER)
 
 
+def test_a_compacted_model_is_loaded_with_its_smaller_layers(tmp_path):
+    config = config_in(tmp_path)
+    saved = build_model(config, TOKENIZER.vocab_size)
+    with torch.no_grad():
+        saved.encoder.encoders[0].feed_forward.w_2.weight[:, 5:] = 0.0
+    compact(saved)
+    save_weights(tmp_path / config.name / "model.safetensors", saved.state_dict())
+    model = load_model(config, TOKENIZER)
+    assert model.encoder.encoders[0].feed_forward.w_2.in_features == 5
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [
         ("model.encoder.num_blocks=3", "encoder.encoders.2"),
-        ("model.encoder.linear_units=48", "size mismatch for encoder.encoders.0"),
+        ("model.encoder.linear_units=48", "encoder.encoders.0.feed_forward.w_2.weight: got 64 input columns"),
         ("model.decoder=null", "decoder."),
     ],
 )

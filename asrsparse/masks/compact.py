@@ -1,0 +1,138 @@
+"""Compaction: units whose gate columns are zero leave the model, and its layers get smaller.
+
+    compact(model)                       # after masks.finish("sparse", optimizer)
+    save_file(model.state_dict(), path)
+    ...
+    model = build()                      # of full size
+    fit_to(model, load_file(path))       # the shapes of a state dict say what was left
+    model.load_state_dict(load_file(path))
+
+No mask is needed, since the zeros say it all (`structured`). The result is a plain model with smaller layers: it
+computes the same, trains on, exports, and is faster and smaller on any device.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from asrsparse.masks.structured import DEFAULT_KINDS, UnitKind, Units, find_units
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What a compaction did.
+
+    Attributes:
+        parameters_before: Parameters of the model before it.
+        parameters_after: Parameters of the model after it.
+        units: Units kept and units before, by the name of their gate.
+    """
+
+    parameters_before: int
+    parameters_after: int
+    units: dict[str, tuple[int, int]]
+
+
+def compact(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> Compaction:
+    """Takes the units out of a model whose gate columns are all zero, in place.
+
+    The outputs stay the same up to rounding, in training too, but for the random numbers of dropout. One unit stays in
+    each module, even if all of them are zero: an empty layer would break kernels. A model without zeros stays as it is.
+
+    The parameters of smaller layers are new: compact before the optimiser is built, or build it anew. Masks do not
+    follow, so that zeros among the weights that stay are no longer held.
+
+    Args:
+        model: Any module, with plain weights.
+        kinds: The kinds of units to look for.
+
+    Raises:
+        ValueError: If a module with units is under a mask that is still learned, or another parametrisation.
+
+    Example:
+        >>> from asrsparse.masks.structured import FeedForwardUnits
+        >>> model = nn.TransformerEncoderLayer(d_model=8, nhead=2, dim_feedforward=32)
+        >>> with torch.no_grad():
+        ...     _ = model.linear2.weight[:, 10:].zero_()
+        >>> compact(model, kinds=[FeedForwardUnits("linear1", "linear2")])
+        Compaction(parameters_before=872, parameters_after=498, units={'linear2': (10, 32)})
+    """
+    found = _find_plain_units(model, kinds)
+    before = _num_parameters(model)
+    units = {each.name: _keep_live(each) for each in found}
+    return Compaction(before, _num_parameters(model), units)
+
+
+def fit_to(model: nn.Module, state_dict: Mapping[str, Tensor], kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> None:
+    """Shrinks a freshly built model to the shapes of a compacted one's state dict, so that this loads strictly.
+
+    A model of full size, and what the state dict does not name, stays as it is.
+
+    Args:
+        model: The model before its compaction; its values are to be loaded afterwards.
+        state_dict: Of the compacted model. Only shapes of gates are read.
+        kinds: Those of the compaction.
+
+    Raises:
+        ValueError: If a shape fits no number of units; the model is unchanged then.
+
+    Example:
+        >>> from asrsparse.masks.structured import FeedForwardUnits
+        >>> build = lambda: nn.Sequential(nn.TransformerEncoderLayer(d_model=8, nhead=2, dim_feedforward=32))
+        >>> kinds = [FeedForwardUnits("linear1", "linear2")]
+        >>> small, model = build(), build()
+        >>> _ = small[0].linear2.weight.data[:, 10:].zero_()
+        >>> _ = compact(small, kinds)
+        >>> fit_to(model, small.state_dict(), kinds)
+        >>> model.load_state_dict(small.state_dict())
+        <All keys matched successfully>
+    """
+    sizes = [(each, _num_saved(each, state_dict)) for each in _find_plain_units(model, kinds)]
+    for each, num_saved in sizes:
+        num_units = each.kind.num_units(each.module)
+        if num_saved < num_units:
+            each.kind.keep(each.module, torch.arange(num_units) < num_saved)
+
+
+def _find_plain_units(model: nn.Module, kinds: Sequence[UnitKind]) -> list[Units]:
+    found = find_units(model, kinds)
+    for each in found:
+        if any(is_parametrized(layer) for layer in each.module.modules()):
+            raise ValueError(
+                f"{each.name}: got a module under a mask that is still learned, or under another "
+                "parametrisation; allowed are plain weights. Call masks.finish('sparse', optimizer) first (or "
+                "torch.nn.utils.parametrize.remove_parametrizations)."
+            )
+    return found
+
+
+def _keep_live(units: Units) -> tuple[int, int]:
+    """Shrinks a module to its live units; returns how many are kept, of how many."""
+    live = units.kind.live_units(units.module)
+    if not live.any():
+        live[0] = True
+    if not live.all():
+        units.kind.keep(units.module, live)
+    return int(live.sum()), len(live)
+
+
+def _num_saved(units: Units, state_dict: Mapping[str, Tensor]) -> int:
+    """How many of a module's units a state dict has; all of them if it does not name the gate."""
+    num_units, columns = units.kind.num_units(units.module), units.kind.columns_per_unit(units.module)
+    saved = state_dict.get(f"{units.name}.weight")
+    if saved is None:
+        return num_units
+    num_saved, rest = divmod(saved.shape[1], columns)
+    if rest or not 1 <= num_saved <= num_units:
+        raise ValueError(
+            f"{units.name}.weight: got {saved.shape[1]} input columns, allowed are 1 to {num_units} times "
+            f"{columns} (units of this model, and columns of each). Build the model as it was before its compaction."
+        )
+    return num_saved
+
+
+def _num_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,91 @@
+"""2:4 sparsity as the GPU computes it: torch's own tensors in place of weights of which half are zero.
+
+In a 2:4 weight, two or more of every four neighbouring inputs of each output are zero. NVIDIA's tensor cores skip them
+from compute capability 8.0 (Ampere) on; elsewhere such zeros are multiplied like any other number.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+from torch.sparse import to_sparse_semi_structured
+
+MULTIPLE = 16
+"""Both dimensions of a weight are a multiple of it (torch 2.11, `SparseSemiStructuredTensorCUSPARSELT`)."""
+
+DTYPES = (torch.bfloat16, torch.float16)
+"""What a weight may be made of (the same; its int8 and float8 are for quantised models)."""
+
+MIN_CAPABILITY = (8, 0)
+
+
+def to_semi_structured(model: nn.Module) -> list[str]:
+    """Puts torch's semi-structured tensors in place of the 2:4 weights of a model's linear layers, for inference.
+
+    Layers whose weights hold no 2:4 zeros stay as they are, as do those of which a dimension is no multiple of 16. To
+    leave others out, call this on parts of the model.
+
+    Args:
+        model: Any module on a GPU, in bfloat16 or float16. It is changed in place, and no longer trained or saved.
+
+    Returns:
+        The names of the layers that are faster now.
+
+    Raises:
+        ValueError: If no linear layer can be taken, or one is in another precision, or the GPU is too old or none.
+    """
+    layers = {name: layer for name, layer in model.named_modules() if _is_candidate(layer)}
+    if not layers:
+        raise ValueError(
+            f"to_semi_structured: got {type(model).__name__}, of which no linear layer has a plain weight with two "
+            f"zeros in every four inputs and both dimensions a multiple of {MULTIPLE}. Train with a 2:4 mask first."
+        )
+    for name, layer in layers.items():
+        _require_dtype(name, layer.weight)
+        _require_gpu(name, layer.weight.device)
+    for layer in layers.values():
+        sparse = to_sparse_semi_structured(layer.weight.detach().contiguous())
+        layer.weight = nn.Parameter(sparse, requires_grad=False)
+    return list(layers)
+
+
+def is_two_of_four(weight: Tensor) -> bool:
+    """Whether at most two of every four neighbouring inputs of each output are not zero.
+
+    Args:
+        weight: (outputs, inputs).
+
+    Example:
+        >>> is_two_of_four(torch.tensor([[1.0, 0.0, 0.0, 2.0, 0.0, 0.0, 3.0, 0.0]]))
+        True
+        >>> is_two_of_four(torch.tensor([[0.0, 1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0]]))
+        False
+    """
+    if weight.shape[1] % 4:
+        return False
+    kept = (weight.detach().reshape(-1, 4) != 0).sum(dim=1)
+    return bool((kept <= 2).all())
+
+
+def _is_candidate(layer: nn.Module) -> bool:
+    if type(layer) is not nn.Linear or is_parametrized(layer):
+        return False
+    return all(size % MULTIPLE == 0 for size in layer.weight.shape) and is_two_of_four(layer.weight)
+
+
+def _require_dtype(name: str, weight: Tensor) -> None:
+    if weight.dtype not in DTYPES:
+        raise ValueError(
+            f"{name}.weight: got {weight.dtype}, allowed are {', '.join(map(str, DTYPES))}. "
+            "Call model.to(torch.bfloat16) first."
+        )
+
+
+def _require_gpu(name: str, device: torch.device) -> None:
+    if device.type != "cuda":
+        raise ValueError(f"{name}.weight: got a weight on {device}, allowed is an NVIDIA GPU. Call model.cuda() first.")
+    capability = torch.cuda.get_device_capability(device)
+    if capability < MIN_CAPABILITY:
+        raise ValueError(
+            f"{torch.cuda.get_device_name(device)}: got compute capability {capability[0]}.{capability[1]}, allowed is "
+            f"{MIN_CAPABILITY[0]}.{MIN_CAPABILITY[1]} or later (Ampere). Leave the model as it is."
+        )

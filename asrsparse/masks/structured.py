@@ -1,0 +1,319 @@
+"""Units of a model that can vanish whole: hidden units, attention heads, channels.
+
+All that a unit computes passes through input columns of one weight, its *gate*:
+
+    kind                 unit                                        gate             columns of a unit
+    FeedForwardUnits     a hidden unit of a feed-forward module      w_2              1
+    AttentionHeads       a head of an attention module               linear_out       d_k
+    ConvolutionChannels  a channel of a conformer's convolution      pointwise_conv2  1
+
+So a structured mask has to act on the gate alone: a unit whose columns are zero adds nothing to the output, whatever
+the rest of it holds, and the rest of it gets no gradient. `keep` takes such units out: the layers really get smaller.
+
+A kind knows modules by their attributes, ESPnet's by default. Those of another library are named in its fields:
+`FeedForwardUnits("linear1", "linear2")` are the hidden units of `torch.nn.TransformerEncoderLayer`.
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class UnitKind(ABC):
+    """A kind of unit: which modules have it, and how a module goes on with some of its units."""
+
+    @property
+    @abstractmethod
+    def gate_name(self) -> str:
+        """The module's attribute that holds the gate."""
+
+    @abstractmethod
+    def matches(self, module: nn.Module) -> bool:
+        """Whether the module has units of this kind. The other methods are for modules that have."""
+
+    @abstractmethod
+    def parameters_per_unit(self, module: nn.Module) -> int:
+        """How many parameters vanish with one unit, its gate columns included."""
+
+    @abstractmethod
+    def keep(self, module: nn.Module, units: Tensor) -> None:
+        """Shrinks the module's layers to some of its units.
+
+        The parameters are replaced by new ones: do it before the optimiser is built, or build it anew.
+
+        Args:
+            module: A module that matches, with plain weights.
+            units: True = keep, bool (number of units,); at least one, as empty layers break kernels.
+        """
+
+    def columns_per_unit(self, module: nn.Module) -> int:
+        """How many neighbouring input columns of the gate belong to one unit."""
+        return 1
+
+    def gate(self, module: nn.Module) -> nn.Linear | nn.Conv1d:
+        """The layer whose input columns let units through."""
+        gate: nn.Linear | nn.Conv1d = getattr(module, self.gate_name)
+        return gate
+
+    def num_units(self, module: nn.Module) -> int:
+        """The number of units now."""
+        return self.gate(module).weight.shape[1] // self.columns_per_unit(module)
+
+    def live_units(self, module: nn.Module) -> Tensor:
+        """Which units have a column that is not all zero, bool (number of units,)."""
+        columns = self.gate(module).weight.detach().transpose(0, 1)
+        return (columns.reshape(self.num_units(module), -1) != 0).any(dim=1)
+
+
+@dataclass(frozen=True)
+class FeedForwardUnits(UnitKind):
+    """The hidden units of `second(activation(first(x)))`, where the activation takes each unit by itself.
+
+    Args:
+        first: Attribute of the linear layer into the hidden units.
+        second: Attribute of the linear layer out of them, the gate.
+
+    Example:
+        >>> layer = nn.TransformerEncoderLayer(d_model=8, nhead=2, dim_feedforward=32)
+        >>> kind = FeedForwardUnits("linear1", "linear2")
+        >>> kind.matches(layer), kind.num_units(layer), kind.parameters_per_unit(layer)
+        (True, 32, 17)
+        >>> kind.keep(layer, torch.arange(32) < 5)
+        >>> layer.linear1, layer.linear2.weight.shape
+        (Linear(in_features=8, out_features=5, bias=True), torch.Size([8, 5]))
+    """
+
+    first: str = "w_1"
+    second: str = "w_2"
+
+    @property
+    def gate_name(self) -> str:
+        """The second layer."""
+        return self.second
+
+    def matches(self, module: nn.Module) -> bool:
+        """Whether it has both linear layers, and one leads into the other."""
+        first, second = _children(module, (self.first, self.second))
+        linear = isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
+        return linear and first.out_features == second.in_features
+
+    def parameters_per_unit(self, module: nn.Module) -> int:
+        """A row of the first layer with its bias, and a column of the second."""
+        return _row_size(getattr(module, self.first)) + _column_size(self.gate(module))
+
+    def keep(self, module: nn.Module, units: Tensor) -> None:
+        """Shrinks both layers."""
+        kept = _indices(units, self.num_units(module))
+        _keep_outputs(getattr(module, self.first), kept)
+        _keep_inputs(self.gate(module), kept)
+
+
+@dataclass(frozen=True)
+class AttentionHeads(UnitKind):
+    """The heads of an attention module, whose layers hold them one after another.
+
+    By default those of ESPnet's `MultiHeadedAttention` and of its variants with relative positions. A norm of queries
+    and keys (`qk_norm`) works within heads and is shared by them, so that it stays as it is.
+
+    Args:
+        projections: Attributes of the linear layers into queries, keys and values.
+        output: Attribute of the linear layer out of the heads, the gate.
+        num_heads: Attribute with the number of heads.
+        head_size: Attribute with d_k, the width of a head.
+        position_projections: Attributes of further linear layers into the heads, where a module has them.
+        position_biases: Attributes of parameters (heads, d_k), where a module has them.
+    """
+
+    projections: Sequence[str] = ("linear_q", "linear_k", "linear_v")
+    output: str = "linear_out"
+    num_heads: str = "h"
+    head_size: str = "d_k"
+    position_projections: Sequence[str] = ("linear_pos",)
+    position_biases: Sequence[str] = ("pos_bias_u", "pos_bias_v")
+
+    @property
+    def gate_name(self) -> str:
+        """The layer out of the heads."""
+        return self.output
+
+    def matches(self, module: nn.Module) -> bool:
+        """Whether it has the linear layers, all as wide as its heads together."""
+        heads, head_size = getattr(module, self.num_heads, None), getattr(module, self.head_size, None)
+        output, *projections = _children(module, (self.output, *self.projections))
+        if not (isinstance(heads, int) and isinstance(head_size, int) and isinstance(output, nn.Linear)):
+            return False
+        width = heads * head_size
+        fit = (isinstance(layer, nn.Linear) and layer.out_features == width for layer in projections)
+        return output.in_features == width and all(fit)
+
+    def columns_per_unit(self, module: nn.Module) -> int:
+        """The width of a head."""
+        return int(getattr(module, self.head_size))
+
+    def parameters_per_unit(self, module: nn.Module) -> int:
+        """The rows and columns of a head, and its biases of position."""
+        rows = sum(_row_size(layer) for layer in self._projections(module))
+        biases: int = sum(bias[0].numel() for bias in _present(module, self.position_biases))
+        return self.columns_per_unit(module) * (rows + _column_size(self.gate(module))) + biases
+
+    def keep(self, module: nn.Module, units: Tensor) -> None:
+        """Shrinks all layers, and the number of heads."""
+        heads = _indices(units, self.num_units(module))
+        head_size = self.columns_per_unit(module)
+        rows = (heads[:, None] * head_size + torch.arange(head_size, device=heads.device)).flatten()
+        for layer in self._projections(module):
+            _keep_outputs(layer, rows)
+        for name in self.position_biases:
+            _shrink(module, name, heads, axis=0)
+        _keep_inputs(self.gate(module), rows)
+        setattr(module, self.num_heads, len(heads))
+
+    def _projections(self, module: nn.Module) -> list[Any]:
+        return _present(module, (*self.projections, *self.position_projections))
+
+
+@dataclass(frozen=True)
+class ConvolutionChannels(UnitKind):
+    """The channels of a conformer's convolution module (https://arxiv.org/abs/2005.08100, Section 2.2).
+
+    A channel is what one filter of the depthwise convolution makes. Before it stand the two rows of the gated linear
+    unit, after it a batch norm; a norm over all channels would tie them to each other, and does not match.
+
+    Args:
+        first: Attribute of the pointwise convolution into values and their gates (twice the channels).
+        depthwise: Attribute of the depthwise convolution.
+        norm: Attribute of the batch norm.
+        second: Attribute of the pointwise convolution out of the channels, the gate.
+    """
+
+    first: str = "pointwise_conv1"
+    depthwise: str = "depthwise_conv"
+    norm: str = "norm"
+    second: str = "pointwise_conv2"
+
+    @property
+    def gate_name(self) -> str:
+        """The second pointwise convolution."""
+        return self.second
+
+    def matches(self, module: nn.Module) -> bool:
+        """Whether it has the three convolutions and a batch norm, on one number of channels."""
+        *convolutions, norm = _children(module, (self.first, self.depthwise, self.second, self.norm))
+        if not (all(isinstance(layer, nn.Conv1d) for layer in convolutions) and isinstance(norm, nn.BatchNorm1d)):
+            return False
+        first, depthwise, second = convolutions
+        widths = (first.out_channels / 2, depthwise.in_channels, depthwise.out_channels, depthwise.groups)
+        return first.groups == second.groups == 1 and {*widths, norm.num_features} == {second.in_channels}
+
+    def parameters_per_unit(self, module: nn.Module) -> int:
+        """Two rows of the first convolution, a filter, what the norm learns, and a column of the second."""
+        first, depthwise, norm = _children(module, (self.first, self.depthwise, self.norm))
+        learned: int = sum(parameter[0].numel() for parameter in norm.parameters())
+        return 2 * _row_size(first) + _row_size(depthwise) + learned + _column_size(self.gate(module))
+
+    def keep(self, module: nn.Module, units: Tensor) -> None:
+        """Shrinks the convolutions and the norm."""
+        num_channels = self.num_units(module)
+        channels = _indices(units, num_channels)
+        first, depthwise, norm = _children(module, (self.first, self.depthwise, self.norm))
+        _keep_outputs(first, torch.cat([channels, channels + num_channels]))  # values, then their gates
+        _keep_outputs(depthwise, channels)
+        depthwise.in_channels = depthwise.groups = len(channels)
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            _shrink(norm, name, channels, axis=0)
+        norm.num_features = len(channels)
+        _keep_inputs(self.gate(module), channels)
+
+
+DEFAULT_KINDS: tuple[UnitKind, ...] = (FeedForwardUnits(), AttentionHeads(), ConvolutionChannels())
+"""The units of ESPnet's transformers and conformers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """The units of one module; `name` is what the model calls their gate."""
+
+    name: str
+    module: nn.Module
+    kind: UnitKind
+
+
+def find_units(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> list[Units]:
+    """The modules of a model that have units, in the model's order.
+
+    Left alone are modules that share a parameter with others: they would no longer share it.
+
+    Args:
+        model: Any module.
+        kinds: The kinds of units to look for.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.TransformerEncoderLayer(8, 2, dim_feedforward=32))
+        >>> [(units.name, units.kind.num_units(units.module))
+        ...  for units in find_units(model, [FeedForwardUnits("linear1", "linear2")])]
+        [('1.linear2', 32)]
+    """
+    uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    return [
+        Units(f"{name}.{kind.gate_name}".lstrip("."), module, kind)
+        for name, module in model.named_modules()
+        for kind in kinds
+        if kind.matches(module) and all(uses[id(parameter)] == 1 for parameter in module.parameters())
+    ]
+
+
+def _children(module: nn.Module, names: Sequence[str]) -> list[Any]:
+    return [getattr(module, name, None) for name in names]
+
+
+def _present(module: nn.Module, names: Sequence[str]) -> list[Any]:
+    return [child for child in _children(module, names) if child is not None]
+
+
+def _indices(units: Tensor, num_units: int) -> Tensor:
+    """The numbers of the units to keep.
+
+    Raises:
+        ValueError: If `units` is no choice among them.
+    """
+    if units.dtype != torch.bool or units.shape != (num_units,) or not units.any():
+        raise ValueError(
+            f"keep: got units of {units.dtype} and shape {tuple(units.shape)}, {int(units.count_nonzero())} of them "
+            f"kept; allowed is torch.bool, shape ({num_units},), with at least one True (keep)."
+        )
+    return units.nonzero().flatten()
+
+
+def _row_size(layer: nn.Linear | nn.Conv1d) -> int:
+    """Parameters of one output of a layer."""
+    return layer.weight[0].numel() + int(layer.bias is not None)
+
+
+def _column_size(layer: nn.Linear | nn.Conv1d) -> int:
+    """Parameters of one input of a layer."""
+    return layer.weight[:, 0].numel()
+
+
+def _keep_outputs(layer: nn.Linear | nn.Conv1d, kept: Tensor) -> None:
+    _shrink(layer, "weight", kept, axis=0)
+    _shrink(layer, "bias", kept, axis=0)
+    setattr(layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(kept))
+
+
+def _keep_inputs(layer: nn.Linear | nn.Conv1d, kept: Tensor) -> None:
+    _shrink(layer, "weight", kept, axis=1)
+    setattr(layer, "in_features" if isinstance(layer, nn.Linear) else "in_channels", len(kept))
+
+
+def _shrink(module: nn.Module, name: str, kept: Tensor, axis: int) -> None:
+    """Puts the kept part of a parameter or buffer in its place, if the module has it."""
+    whole = getattr(module, name, None)
+    if whole is None:
+        return
+    part = whole.detach().index_select(axis, kept.to(whole.device))
+    setattr(module, name, nn.Parameter(part, whole.requires_grad) if isinstance(whole, nn.Parameter) else part)
