@@ -7,10 +7,10 @@
 
 The study `time` compares whole systems; `segments` compares ways to choose segments, shares of the time to keep and
 lengths of the chunks, on all utterances; `masks` compares methods of sparse masks, whose rows save no seconds: zeros of
-single weights are multiplied like any other number. Trains each row with each seed, one after another in turns (all rows with the
-first seed, then with the next), decodes and scores it, and compares it with full data of the first seed. What is
-trained already is not trained again, so that it may be stopped and called again. Prints a table and one line of JSON,
-and leaves RESULTS.md in the folder. Run it alone on the machine, or compare no seconds.
+single weights are multiplied like any other number. Trains each row with each seed, one after another in turns (all
+rows with the first seed, then with the next), decodes and scores it, and compares it with full data of the first seed.
+What is trained already is not trained again, so that it may be stopped and called again. Prints a table and one line of
+JSON, and leaves RESULTS.md in the folder. Run it alone on the machine, or compare no seconds.
 """
 
 import argparse
