@@ -258,7 +258,7 @@ class NM(Allocation):
         groups = self._groups(scores)
         best = groups.topk(self._per_group(density), dim=-1).indices
         kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, best, True)
-        kept = self._ungroup(kept, scores)
+        kept = self._ungroup(kept, scores) & (scores > -math.inf)
         if density > self.n / self.m - _ROUNDING:
             return kept
         return kept & _highest(scores.masked_fill(~kept, -math.inf), density)
