@@ -27,6 +27,9 @@ commands:
   report    the scores of all systems of a recipe -> RESULTS.md, results.json and a table
   report pruning EXP ... [utterance=ID]
             what runs, or all runs of recipes, kept and knew -> pruning.html in their folder, a page of plots
+  report masks EXP ...
+            what masks, weights and gradients of runs did, their densities, FLOPs and WER -> a table, masks.html and
+            masks.json in their folder; dense runs beside masked ones
   config    print the composed configuration
 
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
@@ -56,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("asrsparse").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     try:
-        if parsed.command == "report" and parsed.overrides[:1] == ["pruning"]:
-            _report_pruning(parsed.overrides[1:])
+        if parsed.command == "report" and parsed.overrides and parsed.overrides[0] in PAGES:
+            PAGES[parsed.overrides[0]](parsed.overrides[1:])
             return
         from asrsparse.config import compose_config
 
@@ -159,6 +162,22 @@ def _report_pruning(words: Sequence[str]) -> None:
         got = " ".join(words) or "nothing"
         raise ValueError(f"report pruning: got {got}, allowed are folders of runs, and utterance=ID.")
     sys.stdout.write(f"{report_pruning(folders, options.get('utterance'))}\n")
+
+
+def _report_masks(words: Sequence[str]) -> None:
+    from rich.console import Console
+
+    from asrsparse.mask_report import report_masks, to_table
+
+    if not words or any("=" in word for word in words):
+        raise ValueError(f"report masks: got {' '.join(words) or 'nothing'}, allowed are folders of runs.")
+    page, rows = report_masks([Path(word) for word in words])
+    Console().print(to_table(rows))
+    sys.stdout.write(f"{page}\n")
+
+
+PAGES: dict[str, Callable[[Sequence[str]], None]] = {"pruning": _report_pruning, "masks": _report_masks}
+"""What `report` shows of runs on a page, where the first word after it names one."""
 
 
 def _config(config: "DictConfig", command: str) -> None:

@@ -3,29 +3,23 @@
 Shape legend: N utterances, E epochs.
 """
 
-import base64
 import html
-import io
 import logging
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from asrsparse.files import write_text
 from asrsparse.pruning import Audit
+from asrsparse.report_page import common_folder, figure, find_runs, read_log, write_page
 
 logger = logging.getLogger(__name__)
 
+LOG = "pruning/epoch_*.parquet"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_DOTS = 20_000
 _COLUMNS = ("duration", "kept", "times_seen", "score", "last_seen")
@@ -69,36 +63,20 @@ def report_pruning(folders: Sequence[Path], utterance_id: str | None = None) -> 
     Raises:
         ValueError: If there is no run, or a run's files are damaged.
     """
-    run_dirs = [run_dir for folder in folders for run_dir in find_runs(folder)]
+    run_dirs = [run_dir for folder in folders for run_dir in find_runs(folder, LOG)]
     runs = [read_run(run_dir) for run_dir in run_dirs]
     plots = {
         "Hours heard": lambda axes: plot_hours(axes, runs),
         "Hours kept in each epoch": lambda axes: plot_kept(axes, runs),
         "Kept in an epoch and in the one before": lambda axes: plot_overlap(axes, runs),
     }
-    sections = ["<h2>All runs</h2>", *(_figure(title, draw) for title, draw in plots.items())]
+    sections = ["<h2>All runs</h2>", *(figure(title, draw) for title, draw in plots.items())]
     for run_dir, run in zip(run_dirs, runs, strict=True):
         sections += [f"<h2>{html.escape(run.name)}</h2>", *_sections_of_run(run_dir, run, utterance_id)]
-    page = Path(os.path.commonpath([run_dir.resolve() for run_dir in run_dirs])) / "pruning.html"
-    write_text(page, _PAGE.format(body="\n".join(sections)))
+    page = common_folder(run_dirs) / "pruning.html"
+    write_page(page, "What was pruned", sections)
     logger.info("%s shows %d runs.", page, len(runs))
     return page
-
-
-def find_runs(folder: Path) -> list[Path]:
-    """The folder itself if it is a run's, else the runs in it.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    candidates = [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]
-    found = [path for path in candidates if any(path.glob("pruning/epoch_*.parquet"))]
-    if not found:
-        raise ValueError(
-            f"No pruning/epoch_*.parquet in {folder} or the folders in it. Name the folder of a run "
-            "(exp/mini/easy2hard) or of a recipe (exp/mini) of which an epoch is trained."
-        )
-    return found
 
 
 def read_run(run_dir: Path) -> PrunedRun:
@@ -109,8 +87,8 @@ def read_run(run_dir: Path) -> PrunedRun:
     """
     run: PrunedRun | None = None
     before = np.empty(0, dtype=np.bool_)
-    for path in sorted(run_dir.glob("pruning/epoch_*.parquet")):
-        table = _read_epoch(path)
+    for path in sorted(run_dir.glob(LOG)):
+        table = read_log(path, _COLUMNS)
         durations, kept = table["duration"].to_numpy(), table["kept"].to_numpy()
         if run is None:
             run = PrunedRun(run_dir.name, durations, np.zeros(len(kept), dtype=np.int64))
@@ -120,18 +98,6 @@ def read_run(run_dir: Path) -> PrunedRun:
         before = kept
     assert run is not None
     return run
-
-
-def _read_epoch(path: Path) -> pa.Table:
-    try:
-        missing = set(_COLUMNS) - set(pq.read_schema(path).names)
-        if missing:
-            raise ValueError(
-                f"{path} has no column {sorted(missing)[0]}: an older version wrote it. Train the run again."
-            )
-        return pq.read_table(path, columns=list(_COLUMNS))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is no file that `asrsparse train` wrote ({error}). Train the run again.") from None
 
 
 def _add_epoch(run: PrunedRun, table: pa.Table, kept: NDArray[np.bool_], before: NDArray[np.bool_]) -> None:
@@ -204,32 +170,8 @@ def _sections_of_run(run_dir: Path, run: PrunedRun, utterance_id: str | None) ->
 
     rows = "".join(f"<tr><td>{n}</td><td>{html.escape(line)}</td></tr>" for n, line in enumerate(run.audits, start=1))
     return [
-        _figure("Scores", lambda axes: plot_scores(axes, run)),
-        _figure("How often utterances were seen", lambda axes: plot_times_seen(axes, run)),
-        _figure("Kept chunks of an utterance", lambda axes: plot_chunks(axes, run_dir, utterance_id)),
+        figure("Scores", lambda axes: plot_scores(axes, run)),
+        figure("How often utterances were seen", lambda axes: plot_times_seen(axes, run)),
+        figure("Kept chunks of an utterance", lambda axes: plot_chunks(axes, run_dir, utterance_id)),
         f"<h3>Audit</h3><table><tr><th>epoch</th><th>all ranks together</th></tr>{rows}</table>",
     ]
-
-
-def _figure(title: str, draw: Callable[[Axes], None]) -> str:
-    """A heading and a picture, as HTML that needs no other file."""
-    with mpl.rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3}):
-        figure = Figure(figsize=(8, 3.2), layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        if axes.get_xlabel() == "epoch":
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=110)
-    encoded = base64.b64encode(picture.getvalue()).decode()
-    return f'<h3>{html.escape(title)}</h3><img alt="{html.escape(title)}" src="data:image/png;base64,{encoded}">'
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Pruning</title><style>
-body {{ font-family: sans-serif; max-width: 60em; margin: 2em auto; color: #222 }}
-img {{ max-width: 100% }} table {{ border-collapse: collapse }} td, th {{ padding: .1em .8em; text-align: left }}
-</style></head><body><h1>What was pruned</h1>
-{body}
-</body></html>
-"""

@@ -125,9 +125,9 @@ def gather(exp_dir: Path, systems: Sequence[str], *, method: str, split: str = "
 
 def _read_system(system_dir: Path, decoding: str) -> _System:
     decode_dir = system_dir / decoding
-    train = _read_stage(system_dir / "train.json", "train")
-    decode = _read_stage(decode_dir / "decode.json", "decode")
-    score = _read_stage(decode_dir / "score.json", "score")
+    train = read_stage(system_dir / "train.json", "train")
+    decode = read_stage(decode_dir / "decode.json", "decode")
+    score = read_stage(decode_dir / "score.json", "score")
     utterances = read_decoded(decode_dir)
     if pooled(utterance.word_errors for utterance in utterances).rate != score["wer"]:
         raise ValueError(
@@ -147,8 +147,12 @@ _WRITTEN = {  # the keys without which there is no row, by the stage that writes
 }
 
 
-def _read_stage(path: Path, stage: str) -> dict[str, Any]:
-    """Reads the JSON file that a stage leaves, and checks that it is complete."""
+def read_stage(path: Path, stage: str) -> dict[str, Any]:
+    """Reads the JSON file that a stage leaves: `"train"`, `"decode"` or `"score"`.
+
+    Raises:
+        ValueError: If it is missing, or lacks what a report shows.
+    """
     if not path.is_file():
         raise ValueError(f"No {path}: the stage `{stage}` has not finished. {_remedy(path.parent, stage)}")
     values: dict[str, Any] = read_json(path)
@@ -209,7 +213,7 @@ def portable_command(command: str) -> str:
 # ----------------------------------------------------------------------------------------------------------- rendering
 
 
-def _rate(value: float, low: float, high: float) -> str:
+def format_rate(value: float, low: float, high: float) -> str:
     """A rate with its interval, in per cent: `12.34 [11.02, 13.70]`."""
     return f"{100 * value:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
 
@@ -234,10 +238,10 @@ Columns = Mapping[str, Callable[[Row], str]]
 def _result_columns(report: Report) -> Columns:
     return {
         "system": lambda r: r.name,
-        "WER % [95 %]": lambda r: _rate(r.wer, r.ci_low, r.ci_high),
+        "WER % [95 %]": lambda r: format_rate(r.wer, r.ci_low, r.ci_high),
         f"WER minus {report.rows[0].name} [95 %]": _delta,
         "P(better)": lambda r: _maybe(r.p_better, ".3f"),
-        "CER % [95 %]": lambda r: _rate(r.cer, r.cer_ci_low, r.cer_ci_high),
+        "CER % [95 %]": lambda r: format_rate(r.cer, r.cer_ci_low, r.cer_ci_high),
         "ins": lambda r: str(r.insertions),
         "del": lambda r: str(r.deletions),
         "sub": lambda r: str(r.substitutions),

@@ -32,6 +32,7 @@ from asrsparse.datamodule import SpeechDataModule
 from asrsparse.environment import environment
 from asrsparse.files import read_json, write_json, write_text
 from asrsparse.lightning_module import ASRLightningModule
+from asrsparse.mask_log import MaskLog
 from asrsparse.masks import SparseMasks
 from asrsparse.masks.compact import fit_to
 from asrsparse.models.asr import ASRModel
@@ -42,8 +43,12 @@ from asrsparse.tokenizer import Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
-_NOT_PART_OF_A_RUN = ("corpus", "decode", "recipe_name", "systems", "exp_dir", "run_dir", "hydra", "vocab_size")
-"""Keys that may differ between two sittings of a run: they say where things lie and what happens after training."""
+_NOT_PART_OF_A_RUN = (
+    *("corpus", "decode", "recipe_name", "systems", "exp_dir", "run_dir", "hydra", "vocab_size"),
+    "masks.regime",
+)
+"""Keys that may differ between two sittings of a run: they say where things lie, what happens after training, or
+what tables call it."""
 
 
 def train(config: DictConfig, command: str) -> dict[str, Any]:
@@ -159,6 +164,7 @@ def _fit(
             TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 0),
             EpochLog(config.name, config.trainer.num_epochs, stopwatch),
             PruningLog(run_dir / "pruning", data.train_cuts.ids),
+            MaskLog(run_dir / "masks"),
             Snapshots(run_dir / "snapshots", _averaged(config, module)),
             StopOnSignal(checkpoint),
             checkpoint,
@@ -285,4 +291,5 @@ def _claim(run_dir: Path, config: DictConfig) -> None:
 
 def _of_the_run(config: Any) -> dict[str, Any]:
     """The values that make a run what it is, by dotted key."""
-    return {key: value for key, value in flatten(config).items() if key.split(".")[0] not in _NOT_PART_OF_A_RUN}
+    values = flatten(config).items()
+    return {key: value for key, value in values if not {key, key.split(".")[0]} & set(_NOT_PART_OF_A_RUN)}

@@ -8,7 +8,7 @@ from micro import MICRO
 
 from asrsparse.cli import main
 from asrsparse.config import compose_config
-from asrsparse.pruning_report import find_runs, read_run, report_pruning
+from asrsparse.pruning_report import read_run, report_pruning
 from asrsparse.train import train
 
 EARLY = ["segments.final_epochs=0", "segments.keep_ratio=0.6"]
@@ -65,7 +65,7 @@ def test_one_utterance_can_be_chosen(recipe_dir):
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"No pruning/epoch_\*.parquet in .* Name the folder of a run"):
-        find_runs(tmp_path)
+        report_pruning([tmp_path])
     with pytest.raises(SystemExit):
         main(["report", "pruning"])
     assert "report pruning: got nothing, allowed are folders of runs, and utterance=ID." in capsys.readouterr().err

@@ -1,0 +1,145 @@
+"""How many floating-point operations (FLOPs) a training takes, and would take if zeros of masks cost nothing.
+
+A multiplication and an addition are two FLOPs. Counted are products of matrices and convolutions, forward and backward;
+not counted are norms, activations, softmax, dropout, the losses, the FFT of the front-end and the optimiser, which are
+small beside them, and the products by which a method decides what to mask.
+
+**Effective FLOPs are simulated.** They scale each layer's share by the density of its mask, for the product of the
+forward pass and both of the backward pass alike: three times a sparse forward pass, as RigL's paper counts static
+masks (https://arxiv.org/abs/1911.11134). What that paper adds where masks move by the gradients of all weights, a dense
+product in the steps in which they move, is not added here. Masks of single weights make nothing faster: seconds say
+what a training took.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+
+Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+
+@dataclass(frozen=True)
+class Flops:
+    """FLOPs of the training on one second of speech.
+
+    Attributes:
+        layers: Of each layer whose weight may have a mask, by the weight's name.
+        rest: Of everything else: products in the attention, the mel filters.
+    """
+
+    layers: dict[str, float]
+    rest: float
+
+    @property
+    def dense(self) -> float:
+        """All of them."""
+        return sum(self.layers.values()) + self.rest
+
+    def effective(self, densities: Mapping[str, float]) -> float:
+        """What is left of them if zeros of masks cost nothing.
+
+        Args:
+            densities: The share of each weight that its mask keeps, by the weight's name; 1 where it has none.
+
+        Example:
+            >>> Flops({"linear.weight": 60.0, "conv.weight": 30.0}, rest=10.0).effective({"linear.weight": 0.5})
+            70.0
+        """
+        return self.rest + sum(count * densities.get(name, 1.0) for name, count in self.layers.items())
+
+
+def maskable_layers(model: nn.Module) -> dict[str, Layer]:
+    """The linear and convolutional layers, by the names that their weights have in the plain model's state dict."""
+    layers = ((name, module) for name, module in model.named_modules() if isinstance(module, Layer))
+    return {f"{name}.weight" if name else "weight": module for name, module in layers}
+
+
+def count_flops(model: nn.Module, loss: Callable[[], Tensor], seconds: float) -> Flops:
+    """Counts the FLOPs of one training step, by taking it.
+
+    The model is in evaluation mode meanwhile, and the gradients are thrown away: weights, gradients, buffers and random
+    states are as before. Models whose evaluation computes other products than their training are counted wrongly.
+
+    Args:
+        model: Any module.
+        loss: Calls the model on a batch and returns the loss, a 0-d tensor.
+        seconds: Of speech in that batch, padding not counted; its FLOPs are.
+
+    Returns:
+        FLOPs per second of speech.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+        >>> flops = count_flops(model, lambda: model(torch.ones(10, 8)).sum(), seconds=1.0)
+        >>> flops.layers  # 2 x 10 x inputs x outputs, twice for the first layer and three times for the others
+        {'0.weight': 1280.0, '2.weight': 480.0}
+    """
+    layers = maskable_layers(model)
+    with _evaluating(model), torch.enable_grad():
+        with _counter() as forward, _count_products(layers.values()) as products:
+            value = loss()
+        with _counter() as backward:
+            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            torch.autograd.grad(value, trained, allow_unused=True)
+    by_module, root = forward.get_flop_counts(), type(model).__name__
+    of_layer = {
+        name: products[module] * sum(by_module.get(f"{root}.{name}".removesuffix(".weight"), {}).values()) / seconds
+        for name, module in layers.items()
+    }
+    total = (forward.get_total_flops() + backward.get_total_flops()) / seconds
+    return Flops(of_layer, total - sum(of_layer.values()))
+
+
+def _counter() -> FlopCounterMode:
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
+
+
+def _convolution_backward(
+    grad_shape: list[int],
+    input_shape: list[int],
+    weight_shape: list[int],
+    *options: Any,
+    out_shape: Any = None,
+) -> int:
+    """Each gradient costs what the forward pass does; PyTorch's own formula forgets groups, as of depthwise layers."""
+    *_, transposed, _, _, output_mask = options
+    wanted = sum(output_mask[:2])  # of the input and of the weight; that of the bias is a sum
+    return int(wanted * conv_flop_count(input_shape, weight_shape, grad_shape, transposed=transposed))
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """No dropout, no augmentation, no statistics of batches; afterwards each module is in the mode that it was in."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+@contextmanager
+def _count_products(layers: Iterable[Layer]) -> Iterator[Mapping[Layer, int]]:
+    """Counts a layer's products: forward, for the gradient of its weight, and for that of its input, where wanted.
+
+    `FlopCounterMode` cannot part the backward pass among layers: it takes a layer whose input needs no gradient (the
+    positions of a relative attention) to last until the end of the pass.
+    """
+    products: dict[Layer, int] = defaultdict(int)
+
+    def count(module: Layer, inputs: Sequence[Tensor], output: Tensor) -> None:
+        products[module] = 1 + module.weight.requires_grad + any(value.requires_grad for value in inputs)
+
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    try:
+        yield products
+    finally:
+        for hook in hooks:
+            hook.remove()
