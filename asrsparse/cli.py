@@ -38,7 +38,9 @@ Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The grou
   pruning   none, random, easy, hard, easy2hard, window, middle, infobatch, epsilon_greedy, ucb, coverage, longest,
             shortest: which utterances an epoch hears
   segments  none, energy, blank, random: which of an utterance's time a step hears
-  corpus, model (tiny small base), masks (dense learned), optim, trainer, decode (ctc_greedy joint)
+  masks     dense, learned, continuous_sparsification, random, snip, magnitude, gmp, set, rigl, mest, granet, sr_ste,
+            decaying, structured: which weights are zero, and when
+  corpus, model (tiny small base), optim, trainer, decode (ctc_greedy joint)
 
 examples:
   asrsparse prepare recipe=grid corpus.corpus_dir=/data/grid

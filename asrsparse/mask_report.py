@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -72,6 +72,9 @@ def report_masks(folders: Sequence[Path]) -> tuple[Path, list[Row]]:
     return page, rows
 
 
+GRANULARITIES = {"SingleWeights": "unstructured", "Blocks": "blocks", "Structured": "structured"}
+
+
 def _name_left_out(folder: Path, run_dirs: Sequence[Path]) -> None:
     for path in sorted(folder.glob("*/train.json")):
         if path.parent not in run_dirs:
@@ -86,7 +89,7 @@ def make_row(run: MaskedRun, run_dir: Path) -> Row:
     masked = run.over_masked("density")
     return Row(
         name=run.name,
-        regime=OmegaConf.select(config, "masks.regime") or OmegaConf.select(config, "masks.name"),
+        regime=regime_of(config),
         seed=OmegaConf.select(config, "seed"),
         density_all_end=float(run.overall_density[-1]),
         density_all_mean=float(run.time_average(run.overall_density)),
@@ -99,6 +102,24 @@ def make_row(run: MaskedRun, run_dir: Path) -> Row:
         train_seconds=read_stage(run_dir / "train.json", "train")["train_seconds"] if trained else None,
         scores=[_score(path) for path in sorted(run_dir.glob("decode_*/score.json"))],
     )
+
+
+def regime_of(config: DictConfig | ListConfig) -> str:
+    """When a run's masks came and went, and what they dropped at once: `"dense-to-sparse during training; N:M"`.
+
+    Example:
+        >>> regime_of(OmegaConf.create({"masks": {"name": "rigl", "regime": "sparse from scratch, dynamic",
+        ...     "method": {"granularity": {"_target_": "asrsparse.masks.Structured"}}}}))
+        'sparse from scratch, dynamic; structured'
+    """
+    regime: str = OmegaConf.select(config, "masks.regime") or OmegaConf.select(config, "masks.name")
+    allocation, granularity = (_class_name(config, setting) for setting in ("allocation", "granularity"))
+    kind = "N:M" if allocation == "NM" else GRANULARITIES.get(granularity)
+    return f"{regime}; {kind}" if kind else regime
+
+
+def _class_name(config: DictConfig | ListConfig, setting: str) -> str:
+    return str(OmegaConf.select(config, f"masks.method.{setting}._target_")).rpartition(".")[2]
 
 
 def _score(path: Path) -> dict[str, Any]:

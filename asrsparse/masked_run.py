@@ -53,8 +53,8 @@ HISTOGRAM_SCHEMA = pa.schema(
 
 MEASURED = ("density", "changed", "grad_norm", "grad_norm_kept", "weight_norm")
 
-SOFT_PHASES = ("learning",)
-"""Phases whose masks are not binary yet: the model computes with all weights, whatever the density of the masks."""
+SOFT_PHASES = ("learning", "following")
+"""Phases that compute with all weights, or with the gradients of all, whatever the density of the masks."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ says the most frequent word of each to everything has 84.5 % on the test set: le
 
 MODEL = ["model.decoder=null", "model.ctc_weight=1.0", "model.encoder.output_size=96", "model.encoder.linear_units=384"]
 """What all runs share; the rest is the model `tiny`: 4 heads, kernels of 15."""
-MASKABLE = 'masks.method.exclude=["encoder.embed.*","ctc.*"]'
+
+ALLOCATION = "masks.method.allocation._target_"
 
 Points = list[tuple[float, float]]
 """Epochs, with fractions, and a loss."""
@@ -111,7 +112,7 @@ def rows_of(density: float, until: float) -> dict[str, list[str]]:
     """The overrides of each row; masks keep the share `density` and are gone from the share `until` of training on."""
     learned = [f"masks.method.target_density={density}", f"masks.method.until={until}"]
     # No check before the end of the phase, which could end it sooner: all masks are to end at the same step.
-    msrs = ["masks=learned", *learned, "+masks.method.check_every=1.0", "masks.method.exit=dense", MASKABLE]
+    msrs = ["masks=learned", *learned, "+masks.method.check_every=1.0", "masks.method.exit=dense"]
     layer_scale = ["model.layer_scale=0.1"]
     return {
         "dense": [],
@@ -121,7 +122,7 @@ def rows_of(density: float, until: float) -> dict[str, list[str]]:
         "msrs+layer_scale_0.1": [*msrs, *layer_scale],
         "residual_0.1": ["model.residual_scale=0.1"],
         "residual_0": ["model.residual_scale=0"],
-        "magnitude": one_shot("magnitude", density, until),
+        "magnitude": [*one_shot("magnitude", density, until), f"{ALLOCATION}=asrsparse.masks.Global"],
         "random": one_shot("random", density, until),
     }
 
@@ -129,7 +130,7 @@ def rows_of(density: float, until: float) -> dict[str, list[str]]:
 def one_shot(masks: str, density: float, at: float) -> list[str]:
     """The overrides that cut the network once, at a share of training, and go on with all weights at once."""
     method = {"density": density, "start": at, "until": at, "exit": "dense"}
-    return [f"masks={masks}", *(f"masks.method.{key}={value}" for key, value in method.items()), MASKABLE]
+    return [f"masks={masks}", *(f"masks.method.{key}={value}" for key, value in method.items())]
 
 
 def overrides_of(run: Run, options: argparse.Namespace) -> list[str]:

@@ -5,13 +5,12 @@ import re
 
 import pytest
 from mask_logs import DENSE, SPARSE, write_run
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from asrsparse.cli import main
-from asrsparse.config import CONF_DIR, compose_config
+from asrsparse.config import CONF_DIR, build, compose_config
 from asrsparse.files import write_json
-from asrsparse.mask_report import report_masks, to_table
+from asrsparse.mask_report import regime_of, report_masks, to_table
 from asrsparse.masked_run import read_run
 from asrsparse.sclite import Utterance, write_decoded
 from asrsparse.score import Bootstrap, score
@@ -118,11 +117,14 @@ def test_the_help_names_the_command(capsys):
 
 
 @pytest.mark.parametrize("choice", sorted(path.stem for path in (CONF_DIR / "masks").glob("[!_]*.yaml")))
-def test_every_choice_of_masks_names_its_regime(choice):
-    regime = OmegaConf.select(compose_config([f"masks={choice}"]), "masks.regime")
-    assert regime == "dense" if choice == "dense" else re.search("structured|N:M", regime)
+def test_every_choice_of_masks_names_its_regime_and_is_a_method(choice):
+    config = compose_config([f"masks={choice}"])
+    build(config.masks.method)
+    regime = regime_of(config)
+    kind = {"structured": "structured", "sr_ste": "N:M", "decaying": "N:M"}.get(choice, "unstructured")
+    assert regime == "dense" if choice == "dense" else regime.endswith(f"; {kind}")
 
 
 def test_the_regime_of_learned_masks_names_their_exit():
     config = compose_config(["masks=learned", "masks.method.exit=sparse"])
-    assert config.masks.regime == "dense-to-sparse during training, then sparse; unstructured"
+    assert regime_of(config) == "dense-to-sparse during training, then sparse; unstructured"

@@ -40,7 +40,7 @@ class SoftMask(nn.Module):
 
     def mask(self) -> Tensor:
         """The mask in (0, 1), a number for each unit."""
-        return torch.sigmoid(self.temperature * self.logits)
+        return torch.sigmoid(self.temperature * self.logits)  # not in place: a penalty may be taken of it
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight, in the weight's own precision (autocast casts the product, as it casts a plain weight)."""
@@ -58,8 +58,7 @@ class _MaskedProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(theta: Tensor, logits: Tensor, temperature: Tensor, tiling: Tiling) -> Tensor:
-        mask = torch.sigmoid(temperature * logits)
-        return theta * tiling.expand(mask).to(theta.dtype)
+        return theta * tiling.expand(_soft_mask(logits, temperature)).to(theta.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -70,10 +69,14 @@ class _MaskedProduct(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         theta, logits, temperature = ctx.saved_tensors
         (gradient,) = gradients
-        mask = torch.sigmoid(temperature * logits)
-        slope = mask * (1.0 - mask) * temperature
-        of_logits = slope * ctx.tiling.pool(gradient * theta)
+        mask = _soft_mask(logits, temperature)
+        of_mask = ctx.tiling.pool(gradient * theta).to(mask.dtype)
+        of_logits = torch.ops.aten.sigmoid_backward(of_mask, mask).mul_(temperature)
         return gradient * ctx.tiling.expand(mask).to(theta.dtype), of_logits, None, None
+
+
+def _soft_mask(logits: Tensor, temperature: Tensor) -> Tensor:
+    return (temperature * logits).sigmoid_()
 
 
 class ParametrizedWeight:
