@@ -29,6 +29,7 @@ How it is built, in the order of reading:
     binary.py            BinaryMask: masks of zeros and ones, chosen by scores at their times
     methods.py           settings of it: RandomMask, SNIP, MagnitudeMask, GMP, SET, RigL, MEST, GraNet
     sparse_masks.py      SparseMasks: the phase that is on, the exit from it, state, counts
+    sparse_adamw.py      AdamW that remembers live weights only
     compact.py           structured zeros -> smaller layers
 
 A new method is a small value with `begin(model) -> Phase` (`phases.MaskMethod`).
@@ -44,6 +45,7 @@ from asrsparse.masks.learned import LearnedMask
 from asrsparse.masks.methods import GMP, MEST, SET, SNIP, GraNet, MagnitudeMask, RandomMask, RigL
 from asrsparse.masks.phases import DenseMask, MaskMethod
 from asrsparse.masks.semi_structured import to_semi_structured
+from asrsparse.masks.sparse_adamw import SparseAdamW
 from asrsparse.masks.sparse_masks import SparseMasks
 from asrsparse.masks.straight_through import SRSTE, DecayingMask
 from asrsparse.masks.structured import AttentionHeads, ConvolutionChannels, FeedForwardUnits
@@ -73,6 +75,7 @@ __all__ = [
     "RandomMask",
     "RigL",
     "SingleWeights",
+    "SparseAdamW",
     "SparseMasks",
     "Structured",
     "Uniform",

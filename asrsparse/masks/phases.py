@@ -160,11 +160,11 @@ class SparsePhase(Phase):
 
     def set_masks(self, unit_masks: Sequence[Tensor], optimizer: Optimizer | None) -> None:
         """Zeroes what the masks drop, and lets what they newly keep start anew, from zero."""
-        dead = [w.tiling.expand(~mask) for w, mask in zip(self.weights, unit_masks, strict=True)]
-        born = [zeros.dead.to(now.device) & ~now for zeros, now in zip(self._zeros, dead, strict=True)]
-        self.reborn.drop(dead)
+        live = [weight.tiling.expand(mask) for weight, mask in zip(self.weights, unit_masks, strict=True)]
+        born = [now & ~zeros.live.to(now.device) for zeros, now in zip(self._zeros, live, strict=True)]
+        self.reborn.drop([~now for now in live])
         self.reborn.add(born)
-        for zeros, now in zip(self._zeros, dead, strict=True):
+        for zeros, now in zip(self._zeros, live, strict=True):
             zeros.set(now, optimizer)
         self._unit_masks = list(unit_masks)
         self._num_kept = super().num_kept()

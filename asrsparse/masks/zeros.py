@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.moments import clear_moments
+from asrsparse.masks.sparse_adamw import LIVE
 from asrsparse.masks.weights import Weight
 
 
@@ -39,22 +40,23 @@ class FixedZeros:
 
     def __init__(self, weight: Weight) -> None:
         self.weight = weight
-        self.dead = torch.zeros(weight.tiling.shape, dtype=torch.bool, device=weight.parameter.device)
+        self.live = torch.ones(weight.tiling.shape, dtype=torch.bool, device=weight.parameter.device)
         self._collected: Tensor | None = None
         self._collecting = False
         self._hook = weight.parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
             self._on_gradient
         )
 
-    def set(self, dead: Tensor, optimizer: Optimizer | None) -> None:
-        """Takes other weights as dead, and zeroes them and their moments."""
-        self.dead = dead
-        write_zeros([self.weight], [dead], optimizer)
+    def set(self, live: Tensor, optimizer: Optimizer | None) -> None:
+        """Takes other weights as live, and zeroes the rest and their moments."""
+        self.live = live
+        setattr(self.weight.parameter, LIVE, live)
+        write_zeros([self.weight], [~live], optimizer)
 
     @torch.no_grad()
     def write(self) -> None:
         """Zeroes the dead weights again."""
-        self.weight.parameter.masked_fill_(self._dead_on(self.weight.parameter), 0.0)
+        self.weight.parameter.mul_(self._live_on(self.weight.parameter))  # ten times as fast as to fill them
 
     def collect(self) -> None:
         """Keeps the gradients of the next step, those of dead weights too, for `collected`."""
@@ -69,17 +71,19 @@ class FixedZeros:
     def remove(self) -> None:
         """Lets the gradients pass again."""
         self._hook.remove()
+        setattr(self.weight.parameter, LIVE, None)
 
     def _on_gradient(self, parameter: nn.Parameter) -> None:
-        gradient, dead = parameter.grad, self._dead_on(parameter)
+        gradient, live = parameter.grad, self._live_on(parameter)
         assert gradient is not None
         if self._collecting:  # over several batches, `grad` has the sum for the living, the last one for the dead
             before = self._collected if self._collected is not None else torch.zeros_like(gradient)
-            self._collected = torch.where(dead, before + gradient, gradient)
-        gradient.masked_fill_(dead, 0.0)
+            self._collected = torch.where(live, gradient, before + gradient)
+        gradient.mul_(live)
 
-    def _dead_on(self, tensor: Tensor) -> Tensor:
+    def _live_on(self, tensor: Tensor) -> Tensor:
         """The model may move to another device after its masks were loaded."""
-        if self.dead.device != tensor.device:
-            self.dead = self.dead.to(tensor.device)
-        return self.dead
+        if self.live.device != tensor.device:
+            self.live = self.live.to(tensor.device)
+            setattr(tensor, LIVE, self.live)
+        return self.live

@@ -1,0 +1,100 @@
+"""AdamW that remembers live weights only."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+LIVE = "live"
+"""The attribute of a parameter that says which of its weights masks keep: bool, of its shape; `zeros.FixedZeros` sets
+it, and a parameter without it is all alive."""
+
+
+class SparseAdamW(Optimizer):
+    """AdamW (https://arxiv.org/abs/1711.05101, Algorithm 2) whose moments exist for live weights alone.
+
+    The steps are those of `torch.optim.AdamW`; with fixed masks of density d, the moments take d of its memory, and a
+    byte a weight goes to remembering whose they are. Gathering live weights costs time (`benchmarks/mask_overhead.py`
+    measures both). Where masks move, the moments of weights that stay move along, and new ones begin with none.
+
+    Args:
+        params: Parameters or groups, as of any optimiser: `masks.param_groups(lr=..., weight_decay=...)`.
+        lr: Learning rate.
+        betas: Decay of the two moments.
+        eps: Added to the root of the second one.
+        weight_decay: Decay of the weights, decoupled from the gradient.
+
+    Example:
+        >>> from asrsparse.masks import RandomMask, SparseMasks
+        >>> model = nn.Linear(40, 100, bias=False)
+        >>> masks = SparseMasks.attach(model, RandomMask(density=0.2))
+        >>> optimizer = SparseAdamW(masks.param_groups(lr=0.01))
+        >>> model(torch.ones(1, 40)).sum().backward()
+        >>> optimizer.step()
+        >>> optimizer.state[model.weight]["exp_avg"].shape
+        torch.Size([800])
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Takes a step with the gradients that are there."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._step(parameter, group)
+        return loss
+
+    def _step(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+        live = getattr(parameter, LIVE, None)
+        state = self._state_for(parameter, live)
+        state["step"] += 1
+        assert parameter.grad is not None
+        if live is None:
+            _adamw(parameter, parameter.grad, state, group)
+            return
+        weights = parameter[live]
+        _adamw(weights, parameter.grad[live], state, group)
+        parameter.masked_scatter_(live, weights)
+
+    def _state_for(self, parameter: nn.Parameter, live: Tensor | None) -> dict[str, Any]:
+        """The moments of those weights that are alive now."""
+        state: dict[str, Any] = self.state[parameter]
+        alive = (torch.ones_like(parameter, dtype=torch.bool) if live is None else live).flatten()
+        if not state:
+            zeros = torch.zeros_like(parameter if live is None else parameter[live])
+            state.update({"step": torch.zeros(()), "exp_avg": zeros, "exp_avg_sq": zeros.clone(), LIVE: alive})
+        elif not torch.equal(state[LIVE], alive):
+            before = state[LIVE].bool()  # of the weights' type, where an optimiser has loaded it
+            for name in ("exp_avg", "exp_avg_sq"):
+                whole = torch.zeros_like(parameter).flatten()
+                whole[before] = state[name].flatten()
+                state[name] = whole.view_as(parameter) if live is None else whole[alive]
+            state[LIVE] = alive
+        return state
+
+
+def _adamw(weights: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    """One step, in place, of weights, gradient and moments of one shape."""
+    (beta1, beta2), step = group["betas"], float(state["step"])
+    state["exp_avg"].lerp_(gradient, 1.0 - beta1)
+    state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
+    root = (state["exp_avg_sq"].sqrt() / math.sqrt(1.0 - beta2**step)).add_(group["eps"])
+    weights.mul_(1.0 - group["lr"] * group["weight_decay"])
+    weights.addcdiv_(state["exp_avg"], root, value=-group["lr"] / (1.0 - beta1**step))
