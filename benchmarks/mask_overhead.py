@@ -4,9 +4,10 @@
     python benchmarks/mask_overhead.py [--model base] [--batch 8] [--seconds 15] [--rounds 5] [--threads 2]
 
 Takes training steps (forward, backward, AdamW, masks) of a recogniser on noise, in turns: dense, with masks that are
-learned, with fixed masks at density 0.5, and after the exit `dense`. Prints medians and their ratios to the dense step,
-by the clock and by the processor's own time, which other programs on the machine disturb less. The peak memory of each
-is that of a process of its own. Prints a table and one line of JSON.
+learned, with fixed masks, with an optimiser that remembers live weights only, and just after the exit `dense`. Prints
+medians and their ratios to the dense step, by the clock and by the processor's own time, which other programs on the
+machine disturb less. The peak memory of each is that of a process of its own; the optimiser's is what its state takes.
+Prints a table and one line of JSON.
 """
 
 import argparse
@@ -27,17 +28,41 @@ from rich.table import Table
 from asrsparse.batch import Batch
 from asrsparse.config import build, compose_config
 from asrsparse.environment import environment
-from asrsparse.masks import SparseMasks
+from asrsparse.masks import SparseAdamW, SparseMasks
 from asrsparse.train import build_model, resolve_precision
 
 VOCABULARY = 500
 SAMPLING_RATE = 16000
 SECONDS_PER_TOKEN = 0.25
-MASKS = {
-    "dense": ["masks=dense"],
-    "learned": ["masks=learned", "masks.method.until=1.0", "+masks.method.stable_share=0.0"],
-    "fixed, density 0.5": ["masks=random", "masks.method.density=0.5"],
-    "after the exit": ["masks=random", "masks.method.density=0.5", "masks.method.exit=dense"],
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is measured.
+
+    Attributes:
+        masks: Overrides that choose the masks.
+        optimizer: What trains the model.
+        exit: Whether the masks have left already, to dense weights.
+    """
+
+    masks: list[str]
+    optimizer: type[torch.optim.Optimizer] = torch.optim.AdamW
+    exit: bool = False
+
+
+def fixed(density: float) -> list[str]:
+    """The overrides for masks that do not move."""
+    return ["masks=random", f"masks.method.density={density}"]
+
+
+ROWS = {
+    "dense": Row(["masks=dense"]),
+    "learned": Row(["masks=learned", "masks.method.until=1.0", "+masks.method.stable_share=0.0"]),
+    "fixed 0.5": Row(fixed(0.5)),
+    "fixed 0.5, SparseAdamW": Row(fixed(0.5), SparseAdamW),
+    "fixed 0.2, SparseAdamW": Row(fixed(0.2), SparseAdamW),
+    "just after the exit": Row(fixed(0.5), exit=True),
 }
 
 
@@ -47,21 +72,27 @@ class Trainee:
 
     Attributes:
         step: Takes a training step.
-        masks: Its masks.
+        optimizer: What it trains with.
     """
 
     step: Callable[[], None]
-    masks: SparseMasks
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def optimizer_gib(self) -> float:
+        """What the optimiser's state takes."""
+        tensors = [t for state in self.optimizer.state.values() for t in state.values() if torch.is_tensor(t)]
+        return sum(t.numel() * t.element_size() for t in tensors) / 2**30
 
 
 def make(options: argparse.Namespace, row: str) -> Trainee:
     """A model with the masks of a row, and what it takes to train it."""
     torch.manual_seed(0)
-    config = compose_config([f"model={options.model}", *MASKS[row]])
+    config = compose_config([f"model={options.model}", *ROWS[row].masks])
     model = build_model(config, VOCABULARY).train()
     masks = SparseMasks.attach(model, build(config.masks.method))
-    optimizer = torch.optim.AdamW(masks.param_groups(lr=1e-4, weight_decay=1e-2), betas=(0.9, 0.98))
-    if row == "after the exit":
+    optimizer = ROWS[row].optimizer(masks.param_groups(lr=1e-4, weight_decay=1e-2), betas=(0.9, 0.98))
+    if ROWS[row].exit:
         masks.finish("dense", optimizer)
     batch = make_batch(options.batch, options.seconds)
     precision = resolve_precision(options.precision, "cpu")
@@ -78,7 +109,7 @@ def make(options: argparse.Namespace, row: str) -> Trainee:
         done += 1
         masks.step(min(0.5, done / 1000), optimizer)
 
-    return Trainee(step, masks)
+    return Trainee(step, optimizer)
 
 
 def make_batch(size: int, seconds: float) -> Batch:
@@ -97,9 +128,9 @@ def make_batch(size: int, seconds: float) -> Batch:
 
 def measure(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """Seconds of each step, by row: of the clock, and of the processor. The first step of each is not counted."""
-    trainees = {row: make(options, row) for row in MASKS}
-    seconds: dict[str, dict[str, list[float]]] = {row: {"clock": [], "processor": []} for row in MASKS}
-    turns = [(number, row) for number in range(options.rounds + 1) for row in MASKS]
+    trainees = {row: make(options, row) for row in ROWS}
+    seconds: dict[str, dict[str, list[float]]] = {row: {"clock": [], "processor": []} for row in ROWS}
+    turns = [(number, row) for number in range(options.rounds + 1) for row in ROWS]
     for number, row in track(turns, description="Training"):
         clock, processor = time.perf_counter(), time.process_time()
         trainees[row].step()
@@ -109,34 +140,44 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     return seconds
 
 
-def peak_gib(options: argparse.Namespace, row: str) -> float:
-    """The peak memory of a process that takes three steps."""
-    command = [sys.executable, __file__, "--peak-of", row, "--model", options.model, "--precision", options.precision]
+def memory(options: argparse.Namespace, row: str) -> dict[str, float]:
+    """The peak memory of a process that takes three steps, and its optimiser's, in GiB."""
+    command = [sys.executable, __file__, "--memory-of", row, "--model", options.model, "--precision", options.precision]
     command += ["--batch", str(options.batch), "--seconds", str(options.seconds), "--threads", str(options.threads)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return float(json.loads(printed.splitlines()[-1]))
+    return dict(json.loads(printed.splitlines()[-1]))
 
 
-def show(options: argparse.Namespace, seconds: dict[str, dict[str, list[float]]], peaks: dict[str, float]) -> None:
+def print_memory(options: argparse.Namespace, row: str) -> None:
+    """What `memory` reads."""
+    trainee = make(options, row)
+    for _ in range(3):
+        trainee.step()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    sys.stdout.write(json.dumps({"peak": peak, "optimizer": trainee.optimizer_gib}) + "\n")
+
+
+def show(
+    options: argparse.Namespace, seconds: dict[str, dict[str, list[float]]], gib: dict[str, dict[str, float]]
+) -> None:
     """Prints the table and the line of JSON."""
     title = f"{options.model}, {options.batch} x {options.seconds:g} s, {options.precision}, {options.threads} threads"
     medians = {row: {by: statistics.median(values) for by, values in of.items()} for row, of in seconds.items()}
     dense = medians["dense"]
     ratios = {row: {by: median / dense[by] for by, median in of.items()} for row, of in medians.items()}
-    columns = ("masks", "s a step", "of dense", "processor s", "of dense", "peak GiB", "more than dense")
+    columns = ("masks", "s a step", "of dense", "processor s", "of dense", "peak GiB", "more", "optimiser GiB")
     table = Table(*columns, title=title)
     for row, of in medians.items():
-        more = f"{peaks[row] - peaks['dense']:+.2f}"
-        clock, processor = (f"{of[by]:.2f}" for by in ("clock", "processor"))
-        clock_ratio, processor_ratio = (f"{ratios[row][by]:.3f}" for by in ("clock", "processor"))
-        table.add_row(row, clock, clock_ratio, processor, processor_ratio, f"{peaks[row]:.2f}", more)
+        times = [f"{number:.3f}" for by in ("clock", "processor") for number in (of[by], ratios[row][by])]
+        more = gib[row]["peak"] - gib["dense"]["peak"]
+        table.add_row(row, *times, f"{gib[row]['peak']:.2f}", f"{more:+.2f}", f"{gib[row]['optimizer']:.2f}")
     Console().print(table)
     record = {
         "benchmark": "mask_overhead",
-        "options": {key: value for key, value in vars(options).items() if key != "peak_of"},
+        "options": {key: value for key, value in vars(options).items() if key != "memory_of"},
         "seconds": seconds,
         "ratio_to_dense": ratios,
-        "peak_gib": peaks,
+        "gib": gib,
         "environment": environment(),
     }
     sys.stdout.write(json.dumps(record) + "\n")
@@ -151,17 +192,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="steps of each that are counted")
     parser.add_argument("--threads", type=int, default=2, help="threads of the process")
     parser.add_argument("--precision", default="auto", help="as trainer.precision: auto, 32-true or bf16-mixed")
-    parser.add_argument("--peak-of", choices=list(MASKS), help=argparse.SUPPRESS)  # the process that is measured
+    parser.add_argument("--memory-of", choices=list(ROWS), help=argparse.SUPPRESS)  # in a process of its own
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if options.peak_of:
-        trainee = make(options, options.peak_of)
-        for _ in range(3):
-            trainee.step()
-        sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}\n")
-        return
-    peaks = {row: peak_gib(options, row) for row in MASKS}
-    show(options, measure(options), peaks)
+    if options.memory_of:
+        print_memory(options, options.memory_of)
+    else:
+        gib = {row: memory(options, row) for row in ROWS}
+        show(options, measure(options), gib)
 
 
 if __name__ == "__main__":
