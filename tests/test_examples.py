@@ -157,3 +157,21 @@ def test_what_a_stream_drops_is_not_decoded(tmp_path, tiny_corpus, monkeypatch):
     for cut in CutSet.from_shar(in_dir=tmp_path).filter(lambda cut: cut.id in kept):
         cut.load_audio()
     assert len(decoded) == sum(cut.id in kept for cut in cuts) < len(cuts)
+
+
+def test_the_sparse_loop_moves_its_masks_learns_and_saves_what_a_resume_needs(tmp_path):
+    printed = run(ROOT / "examples" / "sparse_masks.py", tmp_path)
+    losses = [float(loss) for loss in re.findall(r"loss ([\d.]+)", printed)]
+    changed = [float(share) for share in re.findall(r"changed ([\d.]+)%", printed)]
+    assert re.findall(r"density ([\d.]+)%", printed) == ["10.0"] * 5
+    assert losses[-1] < losses[0]
+    assert changed[0] > 0.5
+    assert changed[-1] < changed[0]
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert (saved["model"]["0.weight"] != 0).sum() == saved["masks"]["unit_masks"]["0.weight"].sum()
+
+
+def test_structured_masks_make_a_layer_smaller(tmp_path):
+    printed = run(ROOT / "examples" / "structured_masks.py", tmp_path)
+    assert "units={'linear2': (64, 256)}" in printed
+    assert float(re.findall(r"at most ([\d.e+-]+)", printed)[0]) < 1e-5
