@@ -77,6 +77,42 @@ class Geometric:
 
 
 @dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from `start` to `end`.
+
+    Example:
+        >>> [round(Cosine(0.3, 0.0)(progress), 6) for progress in (0.0, 0.5, 1.0)]
+        [0.3, 0.15, 0.0]
+    """
+
+    start: float
+    end: float = 0.0
+
+    def __call__(self, progress: float) -> float:
+        """The value at `progress`."""
+        return self.end + (self.start - self.end) * 0.5 * (1.0 + math.cos(math.pi * _clamp(progress)))
+
+
+@dataclass(frozen=True)
+class Cubic:
+    """From `start` to `end`, fast at first: the gap closes by the cube of what is left of the way.
+
+    Equation 1 of https://arxiv.org/abs/1710.01878 (gradual magnitude pruning), in densities.
+
+    Example:
+        >>> [round(Cubic(1.0, 0.2)(progress), 6) for progress in (0.0, 0.5, 1.0)]
+        [1.0, 0.3, 0.2]
+    """
+
+    start: float
+    end: float
+
+    def __call__(self, progress: float) -> float:
+        """The value at `progress`."""
+        return self.end + (self.start - self.end) * (1.0 - _clamp(progress)) ** 3
+
+
+@dataclass(frozen=True)
 class WarmupCosine:
     """A factor for the learning rate: linearly from 0 to 1 over the share `warmup`, then half a cosine down to `final`.
 

@@ -3,9 +3,11 @@
 
     python benchmarks/time_to_wer.py --exp-dir exp/time_to_wer [--epochs 30] [--seeds 0 1] [--rows ROW ...]
     python benchmarks/time_to_wer.py --exp-dir exp/segments --study segments --epochs 14
+    python benchmarks/time_to_wer.py --exp-dir exp/masks --study masks --epochs 15
 
 The study `time` compares whole systems; `segments` compares ways to choose segments, shares of the time to keep and
-lengths of the chunks, on all utterances. Trains each row with each seed, one after another in turns (all rows with the
+lengths of the chunks, on all utterances; `masks` compares methods of sparse masks, whose rows save no seconds: zeros of
+single weights are multiplied like any other number. Trains each row with each seed, one after another in turns (all rows with the
 first seed, then with the next), decodes and scores it, and compares it with full data of the first seed. What is
 trained already is not trained again, so that it may be stopped and called again. Prints a table and one line of JSON,
 and leaves RESULTS.md in the folder. Run it alone on the machine, or compare no seconds.
@@ -56,6 +58,18 @@ STUDIES: dict[str, dict[str, list[str]]] = {
     | {
         f"blank-0.7-{chunk}s-alone": [*segments("blank", 0.7, chunk), "segments.pruner.policy.context_seconds=0"]
         for chunk in (0.12, 0.4)
+    },
+    "masks": FULL
+    | {
+        f"{row}-{density}": ["pruning=none", f"masks={method}", f"masks.method.{key}={density}", *more]
+        for density in (0.5, 0.2)
+        for row, method, key, more in (
+            ("msrs-dense", "learned", "target_density", ["masks.method.exit=dense"]),
+            ("msrs-sparse", "learned", "target_density", ["masks.method.exit=sparse"]),
+            ("random", "random", "density", []),
+            ("rigl", "rigl", "density", []),
+            ("granet", "granet", "density", []),
+        )
     },
 }
 

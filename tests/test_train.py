@@ -51,6 +51,17 @@ def test_a_finished_model_is_loaded_ready_to_decode(tmp_path):
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
 
 
+def test_a_finished_model_has_the_layer_scale_that_it_learned(tmp_path):
+    learned = save_model(tmp_path, "model.layer_scale=0.1").state_dict()
+    name = "encoder.encoders.0.self_attn.layer_scale"
+    learned[name].fill_(0.7)
+    save_weights(tmp_path / "full-dense" / "model.safetensors", learned)
+    model = load_model(config_in(tmp_path, "model.layer_scale=0.1"), TOKENIZER)
+    assert torch.equal(model.state_dict()[name], torch.full((32,), 0.7))
+    with pytest.raises(ValueError, match="layer_scale"):
+        load_model(config_in(tmp_path), TOKENIZER)
+
+
 def test_a_compacted_model_is_loaded_with_its_smaller_layers(tmp_path):
     config = config_in(tmp_path)
     saved = build_model(config, TOKENIZER.vocab_size)

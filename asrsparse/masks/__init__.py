@@ -13,21 +13,70 @@
 
 How it is built, in the order of reading:
 
-    weights.py         which weights of a model get a mask
-    soft_mask.py       theta * sigmoid(l * phi) behind the model's own names
-    moments.py         what the optimiser remembers of a weight
-    phases.py          the times of a training: Phase, DensePhase (no masks), SparsePhase (fixed masks)
-    learned.py         LearnedMask (MSRS), and the phase in which it learns
-    sparse_masks.py    SparseMasks: the phase that is on, the exit from it, state, counts
+    weights.py           which weights of a model get a mask, and how they are cut into units
+    structured.py        hidden units, attention heads and channels of a recogniser
+    granularity.py       what is a unit: SingleWeights, Blocks, Structured
+    allocate.py          how a density is shared out: Global, Uniform, ErdosRenyi, ByPattern, NM
+    saliency.py          what a unit is worth: Random, Magnitude, Gradient, ...
+    moments.py           what the optimiser remembers of a weight
+    zeros.py             weights held at zero
+    rebirth.py           weights that come back
+    phases.py            the times of a training: Phase, DensePhase (no masks), SparsePhase (fixed masks)
+    settings.py          what all methods let a user set
+    parametrized.py      theta * mask behind the model's own names
+    learned.py           LearnedMask (MSRS): theta * sigmoid(l * phi)
+    straight_through.py  SRSTE and DecayingMask: masks chosen anew in each step, mostly N:M
+    binary.py            BinaryMask: masks of zeros and ones, chosen by scores at their times
+    methods.py           settings of it: RandomMask, SNIP, MagnitudeMask, GMP, SET, RigL, MEST, GraNet
+    sparse_masks.py      SparseMasks: the phase that is on, the exit from it, state, counts
+    compact.py           structured zeros -> smaller layers
 
-A new method is a small value with `begin(model) -> Phase` (`phases.MaskMethod`): one with fixed masks begins with a
-`SparsePhase`, one that moves its masks begins with a subclass of it, one that learns them with a phase of its own.
+A new method is a small value with `begin(model) -> Phase` (`phases.MaskMethod`).
 
 Masks of single weights are *simulated* sparsity: zeros are multiplied like any other number, and nothing gets faster.
 """
 
+from asrsparse.masks.allocate import NM, ByPattern, ErdosRenyi, Global, Uniform
+from asrsparse.masks.binary import BinaryMask
+from asrsparse.masks.compact import Compaction, compact, fit_to
+from asrsparse.masks.granularity import Blocks, SingleWeights, Structured
 from asrsparse.masks.learned import LearnedMask
+from asrsparse.masks.methods import GMP, MEST, SET, SNIP, GraNet, MagnitudeMask, RandomMask, RigL
 from asrsparse.masks.phases import DenseMask, MaskMethod
+from asrsparse.masks.semi_structured import to_semi_structured
 from asrsparse.masks.sparse_masks import SparseMasks
+from asrsparse.masks.straight_through import SRSTE, DecayingMask
+from asrsparse.masks.structured import AttentionHeads, ConvolutionChannels, FeedForwardUnits
 
-__all__ = ["DenseMask", "LearnedMask", "MaskMethod", "SparseMasks"]
+__all__ = [
+    "GMP",
+    "MEST",
+    "NM",
+    "SET",
+    "SNIP",
+    "SRSTE",
+    "AttentionHeads",
+    "BinaryMask",
+    "Blocks",
+    "ByPattern",
+    "Compaction",
+    "ConvolutionChannels",
+    "DecayingMask",
+    "DenseMask",
+    "ErdosRenyi",
+    "FeedForwardUnits",
+    "Global",
+    "GraNet",
+    "LearnedMask",
+    "MagnitudeMask",
+    "MaskMethod",
+    "RandomMask",
+    "RigL",
+    "SingleWeights",
+    "SparseMasks",
+    "Structured",
+    "Uniform",
+    "compact",
+    "fit_to",
+    "to_semi_structured",
+]

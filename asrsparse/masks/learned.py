@@ -9,10 +9,10 @@ density are not known of the paper: they are decisions of this toolkit.
 no fixed lambda gives a wanted density. But the gradient of lambda * mean(phi) is the same for every logit: its descent
 step is one shift of them all. As AdamW takes weight decay out of the loss, we take this regularisation out, and solve
 for the lambda of each step: the shift that brings the logit at the wanted quantile to zero, in equal parts until
-`reach_by`, and entirely in each step from then on. Which logits lie above it, the task's loss alone decides.
+`reach_by`, and entirely in each step from then on. Which logits lie above it, the task's loss alone decides. Where an
+allocation gives each layer a density of its own, or N:M each group of weights, each has a lambda of its own.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -21,35 +21,36 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from asrsparse.masks.allocate import Allocation, Global
 from asrsparse.masks.moments import forget
+from asrsparse.masks.parametrized import ParametrizedWeight, SoftMask
 from asrsparse.masks.phases import Exit, Phase
-from asrsparse.masks.soft_mask import SoftMaskedWeight
-from asrsparse.masks.weights import Weight, select_weights, take
+from asrsparse.masks.rebirth import Reborn
+from asrsparse.masks.settings import MaskSettings
+from asrsparse.masks.weights import Weight
 from asrsparse.schedules import Geometric, Schedule
 
 PenaltyOn = Literal["logits", "mask"]
 
-_SAMPLE_SIZE = 2**17  # logits that stand for all of them in the quantile: an error of 0.15 % of density
 _NEAR_BINARY = 0.05  # a mask this close to 0 or 1 counts as near-binary
 
 
-@dataclass(frozen=True)
-class LearnedMask:
+@dataclass(frozen=True, kw_only=True)
+class LearnedMask(MaskSettings):
     """The settings of learned masks (MSRS).
 
     `target_density` holds a density; `penalty_weight` adds the paper's regularisation to the loss. One of the two makes
     the masks sparse, and both may be used: then the penalty adds to what the logits learn, at the density that is held.
 
     Args:
-        until: The share of training in which masks are learned, in (0, 1]. The phase ends sooner if they are stable.
-        target_density: The share of masked weights to keep, in (0, 1]; None leaves it to `penalty_weight`.
+        until: The share of training after which masks are no longer learned. The phase ends sooner if they are stable.
+        target_density: The share of masked parameters to keep, in (0, 1]; None leaves it to `penalty_weight`.
         penalty_weight: lambda, at least 0.
         penalty_on: What the penalty is the mean of: `"logits"` (phi) or `"mask"` (sigmoid(l * phi), as in Continuous
             Sparsification, https://arxiv.org/abs/1912.04427, Equation 6).
         exit: What follows: `"dense"` zeroes the weights that are masked out and trains them all from there; `"sparse"`
             keeps them at zero.
-        exclude: Patterns of weights to leave dense, see `select_weights`. For a recogniser of ESPnet parts, leave out
-            the subsampling and the output layers: `["encoder.embed.*", "decoder.output_layer.*", "ctc.*"]`.
+        allocation: Where `target_density` holds; over the whole model by default, as the paper's penalty does.
         logit: The value at which the logits start, positive, so that all weights are in the mask at first.
         logit_lr: The learning rate of the logits, for an optimiser whose steps do not depend on the size of gradients
             (Adam's kind). A step is to be small next to `logit`, and all steps of the phase together large.
@@ -64,11 +65,11 @@ class LearnedMask:
     """
 
     until: float = 0.25
+    exit: Exit = "dense"
+    allocation: Allocation = field(default_factory=Global)
     target_density: float | None = 0.5
     penalty_weight: float = 0.0
     penalty_on: PenaltyOn = "logits"
-    exit: Exit = "dense"
-    exclude: Sequence[str] = ()
     logit: float = 1.0
     logit_lr: float = 0.03
     max_logit: float = 2.0
@@ -78,27 +79,21 @@ class LearnedMask:
     stable_share: float = 0.001
 
     def __post_init__(self) -> None:
-        for name in ("until", "target_density", "reach_by", "check_every"):
-            value = getattr(self, name)
-            if value is not None and not 0.0 < value <= 1.0:
-                raise ValueError(f"LearnedMask: got {name}={value}, allowed is a share in (0, 1].")
-        for name, choices in (("exit", get_args(Exit)), ("penalty_on", get_args(PenaltyOn))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"LearnedMask: got {name}={getattr(self, name)!r}, allowed are {', '.join(choices)}.")
+        super().__post_init__()
+        for name in ("target_density", "reach_by", "check_every"):
+            self._require_share(name)
+        if self.penalty_on not in get_args(PenaltyOn):
+            raise self._wrong(f"penalty_on={self.penalty_on!r}", ", ".join(get_args(PenaltyOn)))
         for name in ("logit", "logit_lr", "max_logit"):
             if not getattr(self, name) > 0.0:
-                raise ValueError(f"LearnedMask: got {name}={getattr(self, name)}, allowed are positive values.")
+                raise self._wrong(f"{name}={getattr(self, name)}", "a positive value")
         if self.penalty_weight < 0.0 or (self.target_density is None and self.penalty_weight == 0.0):
-            raise ValueError(
-                f"LearnedMask: got target_density={self.target_density} and penalty_weight={self.penalty_weight}; "
-                "allowed is a target_density in (0, 1], a positive penalty_weight, or both."
-            )
+            got = f"target_density={self.target_density} and penalty_weight={self.penalty_weight}"
+            raise self._wrong(got, "a target_density in (0, 1], a positive penalty_weight, or both")
 
     def begin(self, model: nn.Module) -> Phase:
-        """Puts a soft mask on each chosen weight and begins to learn."""
-        weights = select_weights(model, self.exclude)
-        take(weights)
-        return LearnedPhase(self, weights)
+        """Puts a soft mask on each chosen weight and begins to learn, at once or when its time comes."""
+        return LearnedPhase(self, self.take_weights(model, self.target_density))
 
 
 class LearnedPhase(Phase):
@@ -109,28 +104,38 @@ class LearnedPhase(Phase):
         weights: The weights that get a mask.
     """
 
-    name = "learning"
-
     def __init__(self, settings: LearnedMask, weights: Sequence[Weight]) -> None:
-        super().__init__(weights)
+        super().__init__(weights, Reborn(weights, settings.rebirth_warmup))
         self.settings = settings
         self.exit = settings.exit
         self.changed_share = 1.0
         self._temperature = torch.tensor(settings.temperature(0.0))  # the masks share it
-        self._masked = [SoftMaskedWeight(weight, settings.logit, self._temperature) for weight in weights]
-        self._num_masked = sum(weight.parameter.numel() for weight in weights)
+        self._soft_masks = [SoftMask(weight, settings.logit, self._temperature) for weight in weights]
+        self._masked: list[ParametrizedWeight] = []  # while masks are learned
+        self._num_units = sum(weight.num_units for weight in weights)
         self._share = 0.0  # of the phase that is done
-        self._shift = torch.zeros(())  # of all logits, in the last step
+        self._mean_shift = torch.zeros(())  # of the logits, in the last step
         self._checked: list[Tensor] = []  # the masks at the last check
-        self._num_checks = 0
+        if settings.start == 0.0:
+            self._open()
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """`"learning"` from `start` on."""
+        return "learning" if self._masked else "dense"
+
+    @property
+    def is_stable(self) -> bool:  # type: ignore[override]
+        """Whether hardly a bit changed between the last two checks."""
+        return self.changed_share <= self.settings.stable_share
 
     @property
     def logits(self) -> list[nn.Parameter]:
-        """The logits phi, one tensor for each weight, of its shape."""
-        return [masked.soft_mask.logits for masked in self._masked]
+        """The logits phi, one tensor for each weight, of its units."""
+        return [soft_mask.logits for soft_mask in self._soft_masks]
 
-    def weight_masks(self) -> list[Tensor]:
-        """The weights whose logit is positive."""
+    def unit_masks(self) -> list[Tensor]:
+        """The units whose logit is positive."""
         return [logits.detach() > 0.0 for logits in self.logits]
 
     def param_groups(self) -> list[dict[str, Any]]:
@@ -138,42 +143,53 @@ class LearnedPhase(Phase):
         return [{"params": self.logits, "lr": self.settings.logit_lr, "weight_decay": 0.0, "name": "mask_logits"}]
 
     def penalty(self) -> Tensor:
-        """The mean of phi or of sigmoid(l * phi) over all masked weights, times lambda."""
-        if self.settings.penalty_weight == 0.0:
+        """The mean of phi or of sigmoid(l * phi) over all units, times lambda."""
+        if self.settings.penalty_weight == 0.0 or not self._masked:
             return super().penalty()
         on_logits = self.settings.penalty_on == "logits"
-        totals = [(m.logits if on_logits else m.soft_mask.mask()).sum() for m in self._masked]
-        return self.settings.penalty_weight / self._num_masked * torch.stack(totals).sum()
+        totals = [(soft.logits if on_logits else soft.mask()).sum() for soft in self._soft_masks]
+        return self.settings.penalty_weight / self._num_units * torch.stack(totals).sum()
 
     @torch.no_grad()
     def step(self, progress: float, optimizer: Optimizer) -> bool:
         """Moves the logits to the target density, raises the temperature, and checks whether the mask is stable."""
-        share = min(progress / self.settings.until, 1.0)
+        if not self._masked:
+            if progress >= self.settings.start:
+                self._open()
+            return False
+        share = self.settings.share(progress)
         self._shift_logits(share)
         self._temperature.fill_(self.settings.temperature(share))
         self._share = share
         self._check()
-        return share >= 1.0 or (share >= self.settings.reach_by and self.changed_share <= self.settings.stable_share)
+        return share >= 1.0 or (share >= self.settings.reach_by and self.is_stable)
 
     def end(self, optimizer: Optimizer | None) -> None:
         """Removes the soft masks; the logits and what the optimiser kept of them take no memory any more."""
         for masked in self._masked:
             masked.remove()
+        for logits in self.logits:
+            logits.grad = None
+            logits.data = logits.data.new_empty(0)
             if optimizer is not None:
-                forget(optimizer, masked.logits)
+                forget(optimizer, logits)
 
+    @torch.no_grad()
     def effective_weights(self) -> list[Tensor]:
         """The products theta * sigmoid(l * phi)."""
-        return [masked.soft_mask(masked.weight.parameter).detach() for masked in self._masked]
+        if not self._masked:
+            return super().effective_weights()
+        pairs = zip(self.weights, self._soft_masks, strict=True)
+        return [soft_mask(weight.parameter).detach() for weight, soft_mask in pairs]
 
     def summary(self) -> dict[str, float]:
         """The temperature, the share of near-binary masks, and the penalty: its weight, and the shift of the logits."""
-        near = sum((m.soft_mask.mask().detach() - 0.5).abs().gt(0.5 - _NEAR_BINARY).sum().item() for m in self._masked)
+        near = sum((soft.mask().detach() - 0.5).abs().gt(0.5 - _NEAR_BINARY).sum().item() for soft in self._soft_masks)
         return {
             "temperature": self._temperature.item(),
-            "near_binary_share": near / self._num_masked,
+            "near_binary_share": near / self._num_units,
             "penalty_weight": self.settings.penalty_weight,
-            "penalty_shift": self._shift.item(),
+            "penalty_shift": self._mean_shift.item(),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -182,48 +198,50 @@ class LearnedPhase(Phase):
         return {
             "logits": dict(zip(names, [logits.detach() for logits in self.logits], strict=True)),
             "checked": dict(zip(names, self._checked, strict=False)),
-            "num_checks": self._num_checks,
+            "num_checks": self.num_checks,
             "share": self._share,
             "changed_share": self.changed_share,
+            "open": bool(self._masked),
         }
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state` was taken."""
+        if state["open"] and not self._masked:
+            self._open()
         for weight, logits in zip(self.weights, self.logits, strict=True):
             logits.copy_(state["logits"][weight.name])
         self._checked = [checked.clone() for checked in state["checked"].values()]
-        self._num_checks = state["num_checks"]
+        self.num_checks = state["num_checks"]
         self.changed_share = state["changed_share"]
         self._share = state["share"]
         self._temperature.fill_(self.settings.temperature(self._share))
 
+    def _open(self) -> None:
+        """Puts the soft masks before the weights."""
+        pairs = zip(self.weights, self._soft_masks, strict=True)
+        self._masked = [ParametrizedWeight(weight, soft_mask) for weight, soft_mask in pairs]
+
     def _shift_logits(self, share: float) -> None:
         """The regularisation step that `target_density` asks for, then the clamp; `share` is that now reached."""
-        target, reach_by = self.settings.target_density, self.settings.reach_by
+        target, reach_by, limit = self.settings.target_density, self.settings.reach_by, self.settings.max_logit
         if target is not None:
             due = 1.0 if share >= reach_by else (share - self._share) / (reach_by - self._share)
-            self._shift = due * _lowest_kept(self.logits, target)
+            thresholds = self.settings.allocation.thresholds(self.weights, self.logits, target)
+            self._mean_shift = due * torch.stack([threshold.mean() for threshold in thresholds]).mean()
+            for logits, threshold in zip(self.logits, thresholds, strict=True):
+                logits.sub_(due * threshold)
         for logits in self.logits:
-            logits.sub_(self._shift).clamp_(-self.settings.max_logit, self.settings.max_logit)
+            logits.clamp_(-limit, limit)
 
     def _check(self) -> None:
         """Compares the masks with those of the last check, where one is due: SR-STE's SAD, in bits (2102.04010)."""
         num_checks = int(self._share / self.settings.check_every)
-        if num_checks == self._num_checks:
+        if num_checks == self.num_checks:
             return
-        masks = self.weight_masks()
+        masks = self.unit_masks()
         if self._checked:
             pairs = zip(masks, self._checked, strict=True)
             changed = sum((now != before.to(now.device)).sum().item() for now, before in pairs)
-            self.changed_share = changed / self._num_masked
-        self._checked, self._num_checks = masks, num_checks
-
-
-def _lowest_kept(logits: Sequence[Tensor], density: float) -> Tensor:
-    """The logit above which lies a share `density` of all logits, from an even sample of them, as a 0-d tensor."""
-    stride = math.ceil(sum(tensor.numel() for tensor in logits) / _SAMPLE_SIZE)
-    stride |= 1  # odd, so that the sample visits all rows and columns, whose number mostly is a power of two
-    sample = torch.cat([tensor.detach().flatten()[::stride] for tensor in logits])
-    rank = round((1.0 - density) * sample.numel())
-    return sample.kthvalue(rank).values if rank > 0 else sample.new_zeros(())
+            self.changed_share = changed / self._num_units
+        self._checked, self.num_checks = masks, num_checks

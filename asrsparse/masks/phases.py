@@ -1,7 +1,8 @@
 """The times of a training with masks: each is a `Phase`, and a method says with which one training begins.
 
-    LearnedMask:  LearnedPhase --exit--> DensePhase or SparsePhase
-    DenseMask:    DensePhase
+    LearnedMask:            LearnedPhase --exit--> DensePhase or SparsePhase
+    BinaryMask and others:  BinaryPhase  --exit--> DensePhase or SparsePhase
+    DenseMask:              DensePhase
 
 A phase answers for the masks (penalty, step, density, state), so that `SparseMasks` never asks which one is on.
 """
@@ -15,14 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from asrsparse.masks.moments import clear_moments
+from asrsparse.masks.rebirth import Reborn
 from asrsparse.masks.weights import Weight, release
+from asrsparse.masks.zeros import FixedZeros
 
 Exit = Literal["dense", "sparse"]
 
 
 class MaskMethod(Protocol):
-    """How masks come about. `LearnedMask` and `DenseMask` are the first ones."""
+    """How masks come about."""
 
     def begin(self, model: nn.Module) -> "Phase":
         """Chooses the weights of `model` that get a mask, and enters the first phase."""
@@ -32,6 +34,10 @@ class Phase(ABC):
     """A time of training in which the masks of `weights` are treated in one way.
 
     The defaults are those of a phase without masks. Lists of tensors go by `weights`, in its order.
+
+    Args:
+        weights: The masked weights.
+        reborn: Those parts of them that were zero before and are new.
     """
 
     name: str
@@ -39,17 +45,27 @@ class Phase(ABC):
     """Where the phase leads when its `step` says that it is over; `None` if it lasts until the end."""
     changed_share: float = 0.0
     """The share of mask bits that changed between the last two checks; 1.0 before the second check of a moving mask."""
+    is_stable: bool = True
+    """Whether the masks may be called final."""
+    num_checks: int = 0
+    """How often the masks were chosen or checked: after that, all ranks compare theirs."""
 
-    def __init__(self, weights: Sequence[Weight]) -> None:
+    def __init__(self, weights: Sequence[Weight], reborn: Reborn) -> None:
         self.weights = list(weights)
+        self.reborn = reborn
 
     @abstractmethod
+    def unit_masks(self) -> list[Tensor]:
+        """The binary masks now, bool, each of its weight's units; True = keep."""
+
     def weight_masks(self) -> list[Tensor]:
         """The binary masks now, bool, each of its weight's shape; True = keep."""
+        return [weight.tiling.expand(mask) for weight, mask in zip(self.weights, self.unit_masks(), strict=True)]
 
     def num_kept(self) -> int:
-        """How many of the masked weights the masks keep; cheap enough for every step."""
-        return sum(int(weight_mask.sum()) for weight_mask in self.weight_masks())
+        """How many of the parameters under masks are kept; cheap enough for every step."""
+        pairs = zip(self.weights, self.unit_masks(), strict=True)
+        return sum(int(mask.sum()) * weight.parameters_per_unit for weight, mask in pairs)
 
     def param_groups(self) -> list[dict[str, Any]]:
         """What the optimiser trains besides the model's parameters."""
@@ -83,104 +99,111 @@ class Phase(ABC):
 
 
 class DensePhase(Phase):
-    """All weights are trained; no masks. This is the baseline's only phase, and the last one after the exit `dense`."""
+    """All weights are trained; no masks. This is the baseline's only phase, and the last one after the exit `dense`.
+
+    Args:
+        weights: Those that had masks.
+        reborn: Those of them that were zero until now.
+    """
 
     name = "dense"
 
-    def __init__(self, weights: Sequence[Weight]) -> None:
-        super().__init__(weights)
+    def __init__(self, weights: Sequence[Weight], reborn: Reborn) -> None:
+        super().__init__(weights, reborn)
         release(weights)
 
-    def weight_masks(self) -> list[Tensor]:
-        """Every weight is kept."""
-        return [torch.ones_like(weight.parameter, dtype=torch.bool) for weight in self.weights]
+    def unit_masks(self) -> list[Tensor]:
+        """Every unit is kept."""
+        return all_ones(self.weights)
 
     def num_kept(self) -> int:
         """All, without building masks of ones."""
-        return sum(weight.parameter.numel() for weight in self.weights)
+        return sum(weight.size for weight in self.weights)
+
+    def step(self, progress: float, optimizer: Optimizer) -> bool:
+        """Lets reborn weights grow up."""
+        self.reborn.step(optimizer)
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Those that are still new."""
+        return {"reborn": self.reborn.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes them back."""
+        self.reborn.load_state_dict(state["reborn"])
 
 
 class SparsePhase(Phase):
     """Fixed masks: the weights that are masked out are zero and stay zero, bit for bit; the others are trained.
 
-    Three things hold them there. Their gradients are zeroed on arrival, before clipping or DDP see them; with no
-    gradient and no moments Adam's step for a zero is zero, and so is its decay; and after each step zeros are written
-    again, for optimisers of another build.
-
     Args:
         weights: The masked weights; their dead ones are zeroed now.
-        weight_masks: Bool, one for each weight, of its shape; True = keep.
+        unit_masks: Bool, one for each weight, of its units; True = keep.
+        reborn: Those parts of them that are new; more are added where a subclass moves the masks.
+        optimizer: The one that trains them, which forgets the dead ones; None where none exists yet.
     """
 
     name = "sparse"
 
-    def __init__(self, weights: Sequence[Weight], weight_masks: Sequence[Tensor]) -> None:
-        super().__init__(weights)
-        self._dead = [
-            FixedZeros(weight.parameter, ~weight_mask.to(weight.parameter.device))
-            for weight, weight_mask in zip(weights, weight_masks, strict=True)
-        ]
+    def __init__(
+        self,
+        weights: Sequence[Weight],
+        unit_masks: Sequence[Tensor],
+        reborn: Reborn,
+        optimizer: Optimizer | None,
+    ) -> None:
+        super().__init__(weights, reborn)
+        self._zeros = [FixedZeros(weight) for weight in weights]
+        self._unit_masks = all_ones(weights)
+        self.set_masks(unit_masks, optimizer)
+
+    def set_masks(self, unit_masks: Sequence[Tensor], optimizer: Optimizer | None) -> None:
+        """Zeroes what the masks drop, and lets what they newly keep start anew, from zero."""
+        dead = [w.tiling.expand(~mask) for w, mask in zip(self.weights, unit_masks, strict=True)]
+        born = [zeros.dead.to(now.device) & ~now for zeros, now in zip(self._zeros, dead, strict=True)]
+        self.reborn.drop(dead)
+        self.reborn.add(born)
+        for zeros, now in zip(self._zeros, dead, strict=True):
+            zeros.set(now, optimizer)
+        self._unit_masks = list(unit_masks)
         self._num_kept = super().num_kept()
 
     def num_kept(self) -> int:
-        """Counted once, since the masks are fixed."""
+        """Counted when the masks were set."""
         return self._num_kept
 
-    def weight_masks(self) -> list[Tensor]:
-        """The fixed masks."""
-        return [~zeros.dead for zeros in self._dead]
+    def unit_masks(self) -> list[Tensor]:
+        """The masks as they were set."""
+        return self._unit_masks
 
     def step(self, progress: float, optimizer: Optimizer) -> bool:
-        """Writes the zeros again, in the weights and in the optimiser's moments."""
-        for zeros in self._dead:
-            zeros.write(optimizer)
+        """Writes the zeros again, and lets reborn weights grow up."""
+        self.reborn.step(optimizer)
+        for zeros in self._zeros:
+            zeros.write()
         return False
 
     def end(self, optimizer: Optimizer | None) -> None:
         """Lets the gradients of the dead weights pass again."""
-        for zeros in self._dead:
+        for zeros in self._zeros:
             zeros.remove()
 
     def state_dict(self) -> dict[str, Any]:
-        """The masks by the names of their weights."""
+        """The masks by the names of their weights, and those that are still new."""
         names = (weight.name for weight in self.weights)
-        return {"weight_masks": dict(zip(names, self.weight_masks(), strict=True))}
+        return {"unit_masks": dict(zip(names, self._unit_masks, strict=True)), "reborn": self.reborn.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over masks; the optimiser, loaded apart, has forgotten the dead weights already."""
+        masks = [state["unit_masks"][w.name].to(w.parameter.device) for w in self.weights]
+        self.set_masks(masks, None)
+        self.reborn.load_state_dict(state["reborn"])
 
 
-class FixedZeros:
-    """Keeps the dead weights of one parameter at zero, from construction until `remove`.
-
-    Args:
-        parameter: The parameter; its dead weights are zeroed now.
-        dead: True where a weight is to stay zero, bool, of the parameter's shape.
-    """
-
-    def __init__(self, parameter: nn.Parameter, dead: Tensor) -> None:
-        self.parameter = parameter
-        self.dead = dead
-        self._hook = parameter.register_hook(self._zero_gradient)  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            parameter.masked_fill_(dead, 0.0)
-
-    def write(self, optimizer: Optimizer) -> None:
-        """Zeroes the dead weights and their moments."""
-        self._follow(self.parameter)
-        with torch.no_grad():
-            self.parameter.masked_fill_(self.dead, 0.0)
-        clear_moments(optimizer, self.parameter, self.dead)
-
-    def remove(self) -> None:
-        """Lets the gradients pass again."""
-        self._hook.remove()
-
-    def _zero_gradient(self, gradient: Tensor) -> Tensor:
-        self._follow(gradient)
-        return gradient.masked_fill(self.dead, 0.0)
-
-    def _follow(self, tensor: Tensor) -> None:
-        """The model may move to another device after its masks were loaded."""
-        if self.dead.device != tensor.device:
-            self.dead = self.dead.to(tensor.device)
+def all_ones(weights: Sequence[Weight]) -> list[Tensor]:
+    """Masks that keep every unit."""
+    return [torch.ones(w.tiling.units_shape, dtype=torch.bool, device=w.parameter.device) for w in weights]
 
 
 @dataclass(frozen=True)
@@ -196,4 +219,4 @@ class DenseMask:
 
     def begin(self, model: nn.Module) -> Phase:
         """Begins, and stays, with no masks at all."""
-        return DensePhase([])
+        return DensePhase([], Reborn([], warmup_steps=0))

@@ -4,12 +4,13 @@ import hashlib
 import logging
 from typing import Any, get_args
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from asrsparse.masks.moments import clear_moments, require_held
-from asrsparse.masks.phases import DensePhase, Exit, MaskMethod, Phase, SparsePhase
+from asrsparse.masks.moments import require_held
+from asrsparse.masks.phases import DensePhase, Exit, MaskMethod, Phase, SparsePhase, all_ones
+from asrsparse.masks.ranks import require_same_on_all_ranks
+from asrsparse.masks.zeros import write_zeros
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class SparseMasks:
             ValueError: If no layer can be masked, or a pattern matches none, or the model has masks already.
 
         Example:
+            >>> import torch
             >>> from asrsparse.masks import LearnedMask
             >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
             >>> masks = SparseMasks.attach(model, LearnedMask(target_density=0.5, exclude=["2.*"]))
@@ -65,7 +67,7 @@ class SparseMasks:
 
     @property
     def phase(self) -> str:
-        """`"learning"`, `"dense"` or `"sparse"`."""
+        """How the model computes now: `"dense"`, `"learning"`, `"following"` or `"sparse"`."""
         return self._phase.name
 
     @property
@@ -75,8 +77,8 @@ class SparseMasks:
 
     @property
     def num_masked(self) -> int:
-        """The number of weights that have, or had, a mask."""
-        return sum(weight.parameter.numel() for weight in self._phase.weights)
+        """The number of parameters that masks decide, or decided, on."""
+        return sum(weight.size for weight in self._phase.weights)
 
     @property
     def density(self) -> float:
@@ -142,7 +144,11 @@ class SparseMasks:
         if not 0.0 <= progress <= 1.0:
             raise ValueError(f"masks.step: got progress={progress}, allowed is the share of training done, in [0, 1].")
         self._require_ours(optimizer)
-        if not self._phase.step(progress, optimizer) or self._phase.exit is None:
+        num_checks = self._phase.num_checks
+        is_over = self._phase.step(progress, optimizer)
+        if self._phase.num_checks != num_checks:
+            require_same_on_all_ranks(self.fingerprint())
+        if not is_over or self._phase.exit is None:
             return False
         self.finish(self._phase.exit, optimizer)
         return True
@@ -168,12 +174,13 @@ class SparseMasks:
             )
         self._require_ours(optimizer)
         self.exit_summary = self.summary()
-        weight_masks = self._phase.weight_masks()
-        self._enter(exit, weight_masks, optimizer)
-        for weight, weight_mask in zip(self._phase.weights, weight_masks, strict=True):
-            with torch.no_grad():
-                weight.parameter.masked_fill_(~weight_mask, 0.0)
-            clear_moments(optimizer, weight.parameter, ~weight_mask)
+        if not self._phase.is_stable:
+            logger.warning(
+                "masks: left before they were stable: %.3g %% of their bits changed between the last two checks. "
+                "Give them more time (until), or a higher stable_share if this is meant.",
+                100 * self.changed_share,
+            )
+        self._enter(exit, self._phase.unit_masks(), optimizer)
         logger.info("masks: %s from here, %s", exit, _in_words(self.exit_summary))
 
     def summary(self) -> dict[str, float]:
@@ -189,8 +196,8 @@ class SparseMasks:
     def fingerprint(self) -> str:
         """A hash of the phase and the binary masks, to compare between ranks or runs."""
         digest = hashlib.sha256(self.phase.encode())
-        for weight_mask in self._phase.weight_masks():
-            digest.update(weight_mask.cpu().numpy().tobytes())
+        for unit_mask in self._phase.unit_masks():
+            digest.update(unit_mask.cpu().numpy().tobytes())
         return digest.hexdigest()
 
     def baked_state_dict(self) -> dict[str, Tensor]:
@@ -227,8 +234,7 @@ class SparseMasks:
         if self._finished:
             raise ValueError(f"masks.load_state_dict: got masks in phase {self.phase!r}, allowed are fresh ones.")
         if state["finished"]:
-            by_name = state.get("weight_masks", {})
-            self._enter(state["phase"], [by_name[weight.name] for weight in self._phase.weights if by_name], None)
+            self._enter(state["phase"], all_ones(self._phase.weights), None)
         self._phase.load_state_dict(state)
         self.exit_summary = dict(state["exit_summary"])
 
@@ -237,12 +243,18 @@ class SparseMasks:
         require_held(optimizer, (weight.parameter for weight in self._phase.weights), "masked weights")
         require_held(optimizer, logits, "mask logits")
 
-    def _enter(self, exit: Exit, weight_masks: list[Tensor], optimizer: Optimizer | None) -> None:
+    def _enter(self, exit: Exit, unit_masks: list[Tensor], optimizer: Optimizer | None) -> None:
         """Leaves the phase that is on for the one after it."""
-        self._phase.end(optimizer)
-        weights = self._phase.weights
-        self._phase = DensePhase(weights) if exit == "dense" else SparsePhase(weights, weight_masks)
+        before = self._phase
+        before.end(optimizer)
         self._finished = True
+        if exit == "sparse":
+            self._phase = SparsePhase(before.weights, unit_masks, before.reborn, optimizer)
+            return
+        dead = [w.tiling.expand(~mask) for w, mask in zip(before.weights, unit_masks, strict=True)]
+        write_zeros(before.weights, dead, optimizer)
+        before.reborn.add(dead)
+        self._phase = DensePhase(before.weights, before.reborn)
 
 
 def _signature(phase: Phase) -> str:

@@ -1,60 +1,144 @@
-"""Which weights of a model get a mask."""
+"""Which weights of a model get a mask, and what the units of such a mask are."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from weakref import WeakSet
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-MASKABLE_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d)
+MASKABLE_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """The layers whose `weight` gets a mask. Norms, biases and embeddings never do: they are few, or rarely updated."""
 
 _taken: "WeakSet[nn.Module]" = WeakSet()  # the modules whose weight is under a mask now
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """Cuts a weight into units: tiles of one shape.
+
+    Attributes:
+        shape: The weight's.
+        tile: That of a unit, which divides it in each dimension: `(1, 1)` for single weights, `(16, 16)` for blocks,
+            `(rows, 1)` for whole columns.
+    """
+
+    shape: tuple[int, ...]
+    tile: tuple[int, ...]
+
+    @property
+    def units_shape(self) -> tuple[int, ...]:
+        """The number of tiles along each dimension of the weight."""
+        return tuple(size // step for size, step in zip(self.shape, self.tile, strict=True))
+
+    @property
+    def weights_per_unit(self) -> int:
+        """The number of weights in a tile."""
+        return math.prod(self.tile)
+
+    def pool(self, values: Tensor) -> Tensor:
+        """The sum of values over each unit: from `shape` to `units_shape`."""
+        if self.weights_per_unit == 1:
+            return values
+        split = [size for pair in zip(self.units_shape, self.tile, strict=True) for size in pair]
+        return values.reshape(split).sum(dim=list(range(1, len(split), 2)))
+
+    def expand(self, units: Tensor) -> Tensor:
+        """The value of each unit at all its weights: from `units_shape` to `shape`."""
+        for dim, step in enumerate(self.tile):
+            if step > 1:
+                units = units.repeat_interleave(step, dim=dim)
+        return units
+
+
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """The weight of one layer: `module.weight` is `parameter`, and the model calls it `name`."""
+    """The weight of one layer, and the units in which its mask keeps or drops it.
+
+    Attributes:
+        name: What the model calls it.
+        module: The layer; `module.weight` is the weight.
+        tiling: Its units.
+        parameters_per_unit: How many of the model's parameters do nothing once a unit is zero; more than those in the
+            tile where the mask drops a column through which others are heard.
+    """
 
     name: str
     module: nn.Module
-    parameter: nn.Parameter
+    tiling: Tiling
+    parameters_per_unit: int = 1
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The weight itself, also where a mask stands before it."""
+        own = dict(self.module.named_parameters())
+        return own["weight"] if "weight" in own else own["parametrizations.weight.original"]
+
+    @property
+    def num_units(self) -> int:
+        """The number of tiles."""
+        return math.prod(self.tiling.units_shape)
+
+    @property
+    def size(self) -> int:
+        """The number of the model's parameters that the mask decides on."""
+        return self.num_units * self.parameters_per_unit
 
 
-def select_weights(model: nn.Module, exclude: Sequence[str] = ()) -> list[Weight]:
-    """The weights of all linear and convolutional layers, in the model's order, but for those that `exclude` matches.
+def find_weights(model: nn.Module) -> list[Weight]:
+    """The weights of all linear and convolutional layers, in the model's order, in units of single weights.
 
     Left alone are frozen weights, those that several layers share (an output layer tied to an embedding), and those
     of layers with a parametrisation of their own (weight normalisation).
+    """
+    uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    found = []
+    for name, module in model.named_modules():
+        parameter = _own_weight(module) if isinstance(module, MASKABLE_TYPES) else None
+        if parameter is not None and parameter.requires_grad and uses[id(parameter)] == 1:
+            tiling = Tiling(tuple(parameter.shape), (1,) * parameter.dim())
+            found.append(Weight(f"{name}.weight" if name else "weight", module, tiling))
+    return found
+
+
+def select(weights: Sequence[Weight], include: Sequence[str] = ("*",), exclude: Sequence[str] = ()) -> list[Weight]:
+    """Those weights that a pattern of `include` matches and none of `exclude`, in their order.
 
     Args:
-        model: Any module.
-        exclude: Shell-style patterns on parameter names (`fnmatch`): `"decoder.output_layer.*"`, `"*.conv.weight"`.
+        weights: What there is to mask.
+        include: Shell-style patterns on names (`fnmatch`): `"encoder.encoders.*"`. `"ctc.*|decoder.output_layer.*"` is
+            one pattern with two alternatives.
+        exclude: Patterns of those to leave dense.
 
     Raises:
-        ValueError: If a pattern matches no maskable weight, or if no weight is left.
+        ValueError: If a pattern matches nothing, or no weight is left.
 
     Example:
         >>> model = nn.Sequential(nn.Conv1d(80, 32, 3), nn.BatchNorm1d(32), nn.Linear(32, 10))
-        >>> [weight.name for weight in select_weights(model, exclude=["0.*"])]
+        >>> [weight.name for weight in select(find_weights(model), exclude=["0.*"])]
         ['2.weight']
     """
-    weights = _maskable(model)
     names = ", ".join(weight.name for weight in weights) or "none"
-    for pattern in exclude:
-        if not any(fnmatchcase(weight.name, pattern) for weight in weights):
-            raise ValueError(f"exclude: got the pattern {pattern!r}, which matches no weight. Weights: {names}.")
-    chosen = [weight for weight in weights if not any(fnmatchcase(weight.name, pattern) for pattern in exclude)]
+    for setting, patterns in (("include", include), ("exclude", exclude)):
+        for pattern in patterns:
+            if not any(matches(weight.name, pattern) for weight in weights):
+                raise ValueError(f"{setting}: got the pattern {pattern!r}, which matches no weight. Weights: {names}.")
+    chosen = [w for w in weights if _matches_any(w.name, include) and not _matches_any(w.name, exclude)]
     if not chosen:
         types = ", ".join(kind.__name__ for kind in MASKABLE_TYPES)
         raise ValueError(
-            f"No layer of {type(model).__name__} is left to mask: masks go on the trainable weights of {types} "
-            f"(here: {names}), less those matched by exclude={list(exclude)}. Exclude less, or use DenseMask()."
+            f"No layer is left to mask: masks go on the trainable weights of {types} (here: {names}), those of "
+            f"include={list(include)}, less those of exclude={list(exclude)}. Exclude less, or use DenseMask()."
         )
     return chosen
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a weight's name matches a pattern or, if it has several joined by `|`, one of them."""
+    return any(fnmatchcase(name, alternative) for alternative in pattern.split("|"))
 
 
 def take(weights: Sequence[Weight]) -> None:
@@ -77,14 +161,8 @@ def release(weights: Sequence[Weight]) -> None:
     _taken.difference_update(weight.module for weight in weights)
 
 
-def _maskable(model: nn.Module) -> list[Weight]:
-    uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-    found = []
-    for name, module in model.named_modules():
-        parameter = _own_weight(module) if isinstance(module, MASKABLE_TYPES) else None
-        if parameter is not None and parameter.requires_grad and uses[id(parameter)] == 1:
-            found.append(Weight(f"{name}.weight" if name else "weight", module, parameter))
-    return found
+def _matches_any(name: str, patterns: Sequence[str]) -> bool:
+    return any(matches(name, pattern) for pattern in patterns)
 
 
 def _own_weight(module: nn.Module) -> nn.Parameter | None:

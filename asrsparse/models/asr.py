@@ -20,6 +20,7 @@ from espnet2.torch_utils.initialize import initialize
 from asrsparse.batch import PADDING_TOKEN, Batch
 from asrsparse.models.dropout import use_byte_dropout
 from asrsparse.models.frontends import LogMelFrontend
+from asrsparse.models.residual import add_layer_scale, scale_residual_branches
 from asrsparse.models.time_pruning import ROWS_PER_SECOND, SEGMENT_LEVELS, TimePruning
 from asrsparse.pruning import AllTime, SegmentPruner
 
@@ -59,6 +60,13 @@ class ASRModel(torch.nn.Module):
         label_smoothing: Of the decoder's cross-entropy, in [0, 1).
         segments: Which of an utterance's time training hears; None for all of it.
         segments_level: Where the rest is cut away: `waveform`, `feature`, or `frontend`, behind the subsampling.
+        layer_scale: Where the learnable factors on the residual branches start, positive, see `add_layer_scale`; None
+            for no such factors.
+        residual_scale: What the initial weights of the last layer of each residual branch are multiplied with, at
+            least 0, see `scale_residual_branches`; 1 leaves them.
+
+    Raises:
+        ValueError: If a value is outside its range, or residual branches are to be scaled that are not known.
     """
 
     def __init__(
@@ -72,6 +80,8 @@ class ASRModel(torch.nn.Module):
         label_smoothing: float = 0.1,
         segments: SegmentPruner | None = None,
         segments_level: str = "feature",
+        layer_scale: float | None = None,
+        residual_scale: float = 1.0,
     ) -> None:
         super().__init__()
         if not 0.0 <= ctc_weight <= 1.0:
@@ -93,6 +103,10 @@ class ASRModel(torch.nn.Module):
         self.segments_level = segments_level
         # PyTorch's own initial values leave CTC, for hundreds of updates, with one template of where letters fall.
         initialize(self, "xavier_uniform")
+        if residual_scale != 1.0:
+            scale_residual_branches(self, residual_scale)
+        if layer_scale is not None:
+            add_layer_scale(self, layer_scale)
         use_byte_dropout(self)
 
     @property

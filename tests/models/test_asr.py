@@ -4,7 +4,9 @@ import torch.nn.functional as F
 from micro import make_batch, make_model
 
 from asrsparse.batch import Batch
+from asrsparse.config import compose_config
 from asrsparse.models.asr import BLANK
+from asrsparse.models.residual import residual_branches
 
 
 def alone(batch, row):
@@ -141,3 +143,40 @@ def test_the_residual_stream_is_float32_under_autocast(model):
     with torch.autocast("cpu", torch.bfloat16):
         model(make_batch([3]))
     assert seen == [torch.float32]
+
+
+def test_without_options_residual_branches_are_espnets_own():
+    plain, scaled, zeroed = make_model(), make_model("model.layer_scale=0.1"), make_model("model.residual_scale=0")
+    assert not [name for name in plain.state_dict() if "layer_scale" in name]
+    assert not any(branch.module._forward_hooks for branch in residual_branches(plain))
+    changed = {name for name, value in zeroed.state_dict().items() if not torch.equal(value, plain.state_dict()[name])}
+    assert changed == {f"{branch.name}.{last_name(branch)}.weight" for branch in residual_branches(plain)}
+    assert all(torch.equal(scaled.state_dict()[name], value) for name, value in plain.state_dict().items())
+
+
+def last_name(branch):
+    return next(name for name, module in branch.module.named_modules() if module is branch.last)
+
+
+def test_scaling_residual_branches_draws_no_random_numbers():
+    states = []
+    for overrides in ([], ["model.layer_scale=0.1"], ["model.residual_scale=0.1"]):
+        make_model(*overrides)
+        states.append(torch.get_rng_state())
+    assert torch.equal(states[0], states[1])
+    assert torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize("size", ["tiny", "small", "base"])
+def test_every_model_names_the_options_of_its_residual_branches(size):
+    model = compose_config([f"model={size}", "model.layer_scale=0.1", "model.residual_scale=0.5"]).model
+    assert (model.layer_scale, model.residual_scale) == (0.1, 0.5)
+    default = compose_config([f"model={size}"]).model
+    assert (default.layer_scale, default.residual_scale) == (None, 1.0)
+
+
+def test_scales_outside_their_range_are_refused():
+    with pytest.raises(ValueError, match=r"model.layer_scale: got 0, allowed is a positive number.*residual_scale=0\."):
+        make_model("model.layer_scale=0")
+    with pytest.raises(ValueError, match=r"model.residual_scale: got -1, allowed are 0 and more"):
+        make_model("model.residual_scale=-1")

@@ -6,13 +6,13 @@ the model, and of any module that contains it, have the model's own keys and loa
 The `Parameter` stays the same object throughout, so that an optimiser may hold it before, during and after.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from asrsparse.masks.weights import Weight
+from asrsparse.masks.weights import Tiling, Weight
 
 _ORIGINAL = "parametrizations.weight.original"
 _LOGITS = "parametrizations.weight.0.logits"
@@ -26,49 +26,77 @@ class SoftMask(nn.Module):
     It is no buffer, so that no state dict has it and DDP does not send it; on the CPU it is a scalar to any device.
 
     Args:
-        weight: The weight that gets the mask, of any shape.
+        weight: The weight that gets the mask.
         logit: The value at which all logits start.
         temperature: l, a 0-d tensor on the CPU; one for all the masks of a model.
     """
 
-    def __init__(self, weight: Tensor, logit: float, temperature: Tensor) -> None:
+    def __init__(self, weight: Weight, logit: float, temperature: Tensor) -> None:
         super().__init__()
-        self.logits = nn.Parameter(torch.full_like(weight, logit, dtype=torch.float32))
+        start = torch.full(weight.tiling.units_shape, logit, dtype=torch.float32, device=weight.parameter.device)
+        self.logits = nn.Parameter(start)
         self.temperature = temperature
+        self.tiling = weight.tiling
 
     def mask(self) -> Tensor:
-        """The mask in (0, 1), of the shape of the weight."""
+        """The mask in (0, 1), a number for each unit."""
         return torch.sigmoid(self.temperature * self.logits)
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight, in the weight's own precision (autocast casts the product, as it casts a plain weight)."""
-        return weight * self.mask().to(weight.dtype)
+        masked = _MaskedProduct.apply(  # type: ignore[no-untyped-call]
+            weight, self.logits, self.temperature, self.tiling
+        )
+        return cast(Tensor, masked)
 
 
-class SoftMaskedWeight:
-    """One weight of the model with its `SoftMask`, from construction until `remove`."""
+class _MaskedProduct(torch.autograd.Function):
+    """theta * sigmoid(l * phi), computing the mask again for the gradients rather than keeping it in memory.
 
-    def __init__(self, weight: Weight, logit: float, temperature: Tensor) -> None:
+    With G the gradient of the product, those of theta and phi are G m and l m (1 - m) (G theta).
+    """
+
+    @staticmethod
+    def forward(theta: Tensor, logits: Tensor, temperature: Tensor, tiling: Tiling) -> Tensor:
+        mask = torch.sigmoid(temperature * logits)
+        return theta * tiling.expand(mask).to(theta.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        theta, logits, temperature, ctx.tiling = inputs
+        ctx.save_for_backward(theta, logits, temperature)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        theta, logits, temperature = ctx.saved_tensors
+        (gradient,) = gradients
+        mask = torch.sigmoid(temperature * logits)
+        slope = mask * (1.0 - mask) * temperature
+        of_logits = slope * ctx.tiling.pool(gradient * theta)
+        return gradient * ctx.tiling.expand(mask).to(theta.dtype), of_logits, None, None
+
+
+class ParametrizedWeight:
+    """One weight of the model behind a parametrisation (a mask), from construction until `remove`.
+
+    Args:
+        weight: The weight.
+        parametrization: Maps the weight to what the model computes with; may have the parameter `logits`.
+    """
+
+    def __init__(self, weight: Weight, parametrization: nn.Module) -> None:
         self.weight = weight
-        self.soft_mask = SoftMask(weight.parameter, logit, temperature)
-        parametrize.register_parametrization(weight.module, "weight", self.soft_mask)
+        parametrize.register_parametrization(weight.module, "weight", parametrization)
         self._hooks = (
             weight.module.register_state_dict_post_hook(_save_under_own_name),  # type: ignore[no-untyped-call]
             weight.module.register_load_state_dict_pre_hook(_load_from_own_name),  # type: ignore[no-untyped-call]
         )
 
-    @property
-    def logits(self) -> nn.Parameter:
-        """The logits phi, of the shape of the weight; empty after `remove`."""
-        return self.soft_mask.logits
-
     def remove(self) -> None:
-        """Leaves the plain module with the plain weight; the logits stay the same object, but take no memory."""
+        """Leaves the plain module with the plain weight."""
         for hook in self._hooks:
             hook.remove()
         _restore_plain_module(self.weight)
-        self.logits.grad = None
-        self.logits.data = self.logits.data.new_empty(0)
 
 
 def _restore_plain_module(weight: Weight) -> None:
@@ -77,19 +105,19 @@ def _restore_plain_module(weight: Weight) -> None:
     `parametrize.remove_parametrizations` would also empty the module's temporary class, which copies of the module (an
     average of weights, say) still use.
     """
-    module = weight.module
+    module, parameter = weight.module, weight.parameter
     others = list(module.named_parameters(recurse=False))
     del module.parametrizations
     module.__class__ = type(module).__bases__[0]
     for name, _ in others:
         delattr(module, name)
-    for name, parameter in [("weight", weight.parameter), *others]:
-        module.register_parameter(name, parameter)
+    for name, value in [("weight", parameter), *others]:
+        module.register_parameter(name, value)
 
 
 def _save_under_own_name(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
     """Renames the weight, leaves the logits out, and puts the weight first, as in the plain module."""
-    del state[prefix + _LOGITS]
+    state.pop(prefix + _LOGITS, None)
     others = {key: state.pop(key) for key in [prefix + name for name, _ in module.named_parameters(recurse=False)]}
     state[prefix + "weight"] = state.pop(prefix + _ORIGINAL)
     state.update(others)
@@ -112,4 +140,5 @@ def _load_from_own_name(
     else:
         missing.append(prefix + "weight")  # under the name that the user knows, in place of torch's own report
         state[prefix + _ORIGINAL] = own[_ORIGINAL].data
-    state[prefix + _LOGITS] = own[_LOGITS].data
+    if _LOGITS in own:
+        state[prefix + _LOGITS] = own[_LOGITS].data

@@ -1,0 +1,319 @@
+"""How a density is shared out over the weights of a model: one setting for all methods.
+
+An allocation picks units by their scores: a method says what a unit is worth (its magnitude, its gradient, its logit,
+a random number), the allocation how many may stay where. Lists go by the weights, in their order.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from asrsparse.masks.weights import Weight, matches
+
+_SAMPLE_SIZE = 2**17  # scores that stand for all of them in a quantile: an error of 0.15 % of density
+_ROUNDING = 1e-9
+
+
+class Allocation(ABC):
+    """Picks the units that a density leaves."""
+
+    @abstractmethod
+    def choose(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
+        """The units of highest score, bool, each of its weight's `units_shape`; True = keep.
+
+        Args:
+            weights: The masked weights.
+            scores: What each unit is worth, of `units_shape`; minus infinity for what is not to be had.
+            density: The share of the parameters to keep, in (0, 1].
+        """
+
+    @abstractmethod
+    def thresholds(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
+        """The scores above which units stay, estimated from a sample: of shapes that broadcast to the scores'."""
+
+    def check(self, weights: Sequence[Weight], density: float) -> None:  # noqa: B027 (nothing to check by default)
+        """Says before training whether the density can be reached.
+
+        Raises:
+            ValueError: If it cannot.
+        """
+
+
+@dataclass(frozen=True)
+class Global(Allocation):
+    """The highest scores of the whole model, wherever they are."""
+
+    def choose(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
+        """One ranking over all weights, in which a unit takes up as much as it has parameters."""
+        flat = torch.cat([tensor.flatten() for tensor in scores])
+        if len({weight.parameters_per_unit for weight in weights}) == 1:
+            kept = _highest(flat, density)
+        else:
+            kept = _highest_of_sizes(flat, _sizes(weights, scores), density)
+        parts = torch.split(kept, [tensor.numel() for tensor in scores])
+        return [part.view_as(tensor) for part, tensor in zip(parts, scores, strict=True)]
+
+    def thresholds(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
+        """One threshold for all weights."""
+        if len({weight.parameters_per_unit for weight in weights}) == 1:
+            return [_lowest_kept(scores, density)] * len(scores)
+        flat = torch.cat([tensor.flatten() for tensor in scores])
+        dropped = ~_highest_of_sizes(flat, _sizes(weights, scores), density)
+        threshold = flat[dropped].max() if dropped.any() else flat.new_zeros(())
+        return [threshold] * len(scores)
+
+
+class Layerwise(Allocation):
+    """Each weight has a density of its own."""
+
+    @abstractmethod
+    def densities(self, weights: Sequence[Weight], density: float) -> list[float]:
+        """The density of each weight, so that all together keep `density` of the parameters."""
+
+    def choose(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
+        """A ranking within each weight."""
+        shares = self.densities(weights, density)
+        return [_highest(tensor, share) for tensor, share in zip(scores, shares, strict=True)]
+
+    def thresholds(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
+        """A threshold for each weight."""
+        shares = self.densities(weights, density)
+        return [_lowest_kept([tensor], share) for tensor, share in zip(scores, shares, strict=True)]
+
+    def check(self, weights: Sequence[Weight], density: float) -> None:
+        """Each weight keeps one unit at least.
+
+        Raises:
+            ValueError: If one does not.
+        """
+        for weight, share in zip(weights, self.densities(weights, density), strict=True):
+            if round(share * weight.num_units) < 1:
+                raise ValueError(
+                    f"{type(self).__name__}: got density={density:g}, which leaves {weight.name} none of its "
+                    f"{weight.num_units} units (its share is {share:.3g}); allowed is one unit at least. Use a higher "
+                    "density, another allocation, or exclude the layer."
+                )
+
+
+@dataclass(frozen=True)
+class Uniform(Layerwise):
+    """The same density for every weight."""
+
+    def densities(self, weights: Sequence[Weight], density: float) -> list[float]:
+        """`density`, for each."""
+        return [density] * len(weights)
+
+
+@dataclass(frozen=True)
+class ErdosRenyi(Layerwise):
+    """Wide layers are sparser: the density of a weight is proportional to sum(sizes) / product(sizes), at most 1.
+
+    SET (https://arxiv.org/abs/1707.04780, Equation 3) counts inputs and outputs (ER), RigL
+    (https://arxiv.org/abs/1911.11134, Section 3) the kernel too (ERK). Weights that would need more than all their
+    connections are dense, and the others make up for it.
+
+    Args:
+        kernel: Whether a convolution's kernel counts.
+
+    Example:
+        >>> from asrsparse.masks.weights import find_weights
+        >>> model = torch.nn.Sequential(torch.nn.Linear(100, 400), torch.nn.Linear(400, 100), torch.nn.Linear(100, 10))
+        >>> [round(share, 3) for share in ErdosRenyi().densities(find_weights(model), density=0.1)]
+        [0.091, 0.091, 0.803]
+    """
+
+    kernel: bool = True
+
+    def densities(self, weights: Sequence[Weight], density: float) -> list[float]:
+        """Solves for the factor that keeps `density` of all parameters."""
+        raw = [self._raw(weight) for weight in weights]
+        sizes = [weight.size for weight in weights]
+        dense = [False] * len(weights)
+        while True:
+            left = density * sum(sizes) - sum(size for size, full in zip(sizes, dense, strict=True) if full)
+            unit = sum(share * size for share, size, full in zip(raw, sizes, dense, strict=True) if not full)
+            factor = left / unit if unit else 0.0
+            shares = [1.0 if full else factor * share for share, full in zip(raw, dense, strict=True)]
+            if max(shares) <= 1.0 + _ROUNDING:
+                return [min(share, 1.0) for share in shares]
+            dense = [full or share == max(shares) for share, full in zip(shares, dense, strict=True)]
+
+    def _raw(self, weight: Weight) -> float:
+        shape = weight.tiling.shape
+        sizes = shape if self.kernel else shape[:2]
+        return sum(sizes) / math.prod(sizes)
+
+
+@dataclass(frozen=True)
+class ByPattern(Layerwise):
+    """Densities given by name; the weights that no pattern matches share evenly what is left.
+
+    Args:
+        given: Patterns on names (see `weights.select`) to densities in (0, 1]; the first that matches counts.
+
+    Raises:
+        ValueError: If a density is outside its range.
+    """
+
+    given: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for pattern, density in self.given.items():
+            if not 0.0 < density <= 1.0:
+                raise ValueError(f"ByPattern: got {pattern!r}: {density}, allowed is a density in (0, 1].")
+
+    def densities(self, weights: Sequence[Weight], density: float) -> list[float]:
+        """What is given, and the rest's even share.
+
+        Raises:
+            ValueError: If a pattern matches no weight, or the rest cannot make up for what is given.
+        """
+        given = [self._of(weight) for weight in weights]
+        self._require_matches(weights)
+        fixed = sum(share * weight.size for share, weight in zip(given, weights, strict=True) if share is not None)
+        free = sum(weight.size for share, weight in zip(given, weights, strict=True) if share is None)
+        total = sum(weight.size for weight in weights)
+        rest = (density * total - fixed) / free if free else density
+        off = abs(fixed - density * total) > 0.01 * density * total if not free else not 0.0 < rest <= 1.0 + _ROUNDING
+        if off:
+            raise ValueError(
+                f"ByPattern: got density={density:g} over all masked weights and {dict(self.given)}; these leave "
+                f"{f'{rest:.3g} for the others' if free else f'{fixed / total:.3g} over all'}, allowed is "
+                f"{'a share in (0, 1]' if free else f'density={fixed / total:.3g}'}. Change one of them."
+            )
+        return [min(rest, 1.0) if share is None else share for share in given]
+
+    def _of(self, weight: Weight) -> float | None:
+        return next((share for pattern, share in self.given.items() if matches(weight.name, pattern)), None)
+
+    def _require_matches(self, weights: Sequence[Weight]) -> None:
+        for pattern in self.given:
+            if not any(matches(weight.name, pattern) for weight in weights):
+                names = ", ".join(weight.name for weight in weights)
+                raise ValueError(f"ByPattern: got {pattern!r}, which matches no masked weight. Weights: {names}.")
+
+
+@dataclass(frozen=True)
+class NM(Allocation):
+    """At most n of each m neighbours along the input dimension (2:4 runs on the sparse tensor cores of GPUs).
+
+    At a density above n/m, as at the beginning of a gradual method, a whole number of each m still is kept; below it,
+    as in the moment between dropping and growing, the lowest of the rest go, wherever they are.
+
+    Args:
+        n: How many are kept.
+        m: Of how many.
+
+    Raises:
+        ValueError: If not 1 <= n < m.
+
+    Example:
+        >>> from asrsparse.masks.weights import find_weights
+        >>> weights = find_weights(torch.nn.Linear(4, 2))
+        >>> NM(2, 4).choose(weights, [torch.tensor([[1.0, 3.0, 2.0, 0.0], [9.0, 8.0, 7.0, 6.0]])], density=0.5)[0].int()
+        tensor([[0, 1, 1, 0],
+                [1, 1, 0, 0]], dtype=torch.int32)
+    """
+
+    n: int = 2
+    m: int = 4
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n < self.m:
+            raise ValueError(f"NM: got {self.n}:{self.m}, allowed is 1 <= n < m, as in 2:4.")
+
+    def choose(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
+        """A ranking within each m neighbours, then one within the weight for what is still too many."""
+        return [self._choose(tensor, density) for tensor in scores]
+
+    def thresholds(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
+        """A threshold for each m neighbours."""
+        per_group = self._per_group(density)
+        return [self._spread(_next_lower(self._groups(tensor), per_group), tensor) for tensor in scores]
+
+    def check(self, weights: Sequence[Weight], density: float) -> None:
+        """M divides the input dimension of each weight, and the density is n/m.
+
+        Raises:
+            ValueError: If not.
+        """
+        for weight in weights:
+            inputs = weight.tiling.units_shape[1]
+            if inputs % self.m:
+                raise ValueError(
+                    f"NM: got {self.n}:{self.m} for {weight.name} with {inputs} inputs; allowed is a number that "
+                    f"{self.m} divides. Leave the layer out: exclude=[{weight.name!r}, ...]."
+                )
+        if abs(density - self.n / self.m) > _ROUNDING:
+            raise ValueError(
+                f"NM: got density={density:g} with {self.n}:{self.m}; allowed is density={self.n / self.m:g}. "
+                "Change one of them."
+            )
+
+    def _choose(self, scores: Tensor, density: float) -> Tensor:
+        groups = self._groups(scores)
+        best = groups.topk(self._per_group(density), dim=-1).indices
+        kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, best, True)
+        kept = self._ungroup(kept, scores)
+        if density > self.n / self.m - _ROUNDING:
+            return kept
+        return kept & _highest(scores.masked_fill(~kept, -math.inf), density)
+
+    def _per_group(self, density: float) -> int:
+        return max(self.n, math.ceil(self.m * density - _ROUNDING))
+
+    def _groups(self, scores: Tensor) -> Tensor:
+        """(outputs, inputs, ...) -> (outputs, ..., inputs / m, m)."""
+        last = scores.movedim(1, -1)
+        return last.reshape(*last.shape[:-1], -1, self.m)
+
+    def _ungroup(self, groups: Tensor, like: Tensor) -> Tensor:
+        return groups.flatten(-2).movedim(-1, 1).reshape(like.shape)
+
+    def _spread(self, per_group: Tensor, like: Tensor) -> Tensor:
+        return self._ungroup(per_group.expand(*per_group.shape[:-1], self.m), like)
+
+
+def _highest(scores: Tensor, density: float) -> Tensor:
+    """The `density` of highest scores, bool; never one of minus infinity, and of equal scores an arbitrary choice."""
+    flat = scores.flatten()
+    count = round(density * flat.numel())
+    kept = torch.zeros_like(flat, dtype=torch.bool)
+    if count == flat.numel():
+        return torch.ones_like(scores, dtype=torch.bool) & (scores > -math.inf)
+    kept[flat.topk(count, sorted=False).indices] = True
+    return (kept & (flat > -math.inf)).view_as(scores)
+
+
+def _highest_of_sizes(scores: Tensor, sizes: Tensor, density: float) -> Tensor:
+    """The highest scores whose sizes add up to `density` of all sizes, bool; at least one."""
+    order = scores.argsort(descending=True, stable=True)
+    fits = sizes[order].cumsum(0) <= density * sizes.sum() * (1.0 + _ROUNDING)
+    fits[0] = True
+    return torch.zeros_like(fits).scatter_(0, order, fits) & (scores > -math.inf)
+
+
+def _sizes(weights: Sequence[Weight], scores: Sequence[Tensor]) -> Tensor:
+    """The number of parameters of each unit, one after another, float64."""
+    pairs = zip(weights, scores, strict=True)
+    return torch.cat([torch.full_like(s.flatten(), w.parameters_per_unit, dtype=torch.float64) for w, s in pairs])
+
+
+def _lowest_kept(scores: Sequence[Tensor], density: float) -> Tensor:
+    """The score above which lies a share `density` of all of them, from an even sample, as a 0-d tensor."""
+    stride = math.ceil(sum(tensor.numel() for tensor in scores) / _SAMPLE_SIZE)
+    stride |= 1  # odd, so that the sample visits all rows and columns, whose number mostly is a power of two
+    sample = torch.cat([tensor.flatten()[::stride] for tensor in scores])
+    rank = round((1.0 - density) * sample.numel())
+    return sample.kthvalue(rank).values if rank > 0 else sample.new_zeros(())
+
+
+def _next_lower(groups: Tensor, count: int) -> Tensor:
+    """The highest score of each group that is not among its `count` highest (..., 1); zero if all are."""
+    if count == groups.shape[-1]:
+        return groups.new_zeros((*groups.shape[:-1], 1))
+    return groups.topk(count + 1, dim=-1).values[..., -1:]

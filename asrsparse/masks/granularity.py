@@ -1,0 +1,112 @@
+"""What a mask keeps or drops at once: single weights, blocks of them, or whole units of the model.
+
+A granularity lists the weights of a model that can be masked, and gives each the tile that is its unit. N:M sparsity is
+not one of them: its units are single weights, and `allocate.NM` says how many of them are kept where.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from asrsparse.masks.structured import DEFAULT_KINDS, UnitKind, Units, find_units
+from asrsparse.masks.weights import Weight, find_weights, select
+
+
+class Granularity(ABC):
+    """Says what the units of a model's masks are."""
+
+    @abstractmethod
+    def weights(self, model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> list[Weight]:
+        """The weights to mask, with their tiles; see `weights.select` for the patterns and the errors."""
+
+
+@dataclass(frozen=True)
+class SingleWeights(Granularity):
+    """Each weight on its own. Simulated sparsity: zeros are multiplied like any other number."""
+
+    def weights(self, model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> list[Weight]:
+        """All linear and convolutional weights that the patterns choose."""
+        return select(find_weights(model), include, exclude)
+
+
+@dataclass(frozen=True)
+class Blocks(Granularity):
+    """Blocks of `rows` x `columns` weights: outputs x inputs, with the whole kernel of a convolution.
+
+    Simulated sparsity here, but of a structure for which other people's kernels exist.
+
+    Args:
+        rows: Output features of a block.
+        columns: Input features of a block.
+
+    Raises:
+        ValueError: If one of them is not positive.
+    """
+
+    rows: int = 16
+    columns: int = 16
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.columns < 1:
+            raise ValueError(f"Blocks: got rows={self.rows}, columns={self.columns}, allowed is at least 1.")
+
+    def weights(self, model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> list[Weight]:
+        """All linear and convolutional weights that the patterns choose.
+
+        Raises:
+            ValueError: If a block does not divide one of them.
+        """
+        return [self._tiled(weight) for weight in select(find_weights(model), include, exclude)]
+
+    def _tiled(self, weight: Weight) -> Weight:
+        rows, columns, *kernel = weight.tiling.shape
+        if rows % self.rows or columns % self.columns:
+            raise ValueError(
+                f"Blocks: got blocks of {self.rows} x {self.columns} for {weight.name} of {rows} x {columns}; allowed "
+                f"are blocks that divide it. Choose smaller ones, or exclude=[{weight.name!r}, ...]."
+            )
+        return _tiled(weight, (self.rows, self.columns, *kernel), math.prod((self.rows, self.columns, *kernel)))
+
+
+@dataclass(frozen=True)
+class Structured(Granularity):
+    """Hidden units of feed-forward modules, attention heads, channels of convolution modules.
+
+    Each unit is heard through input columns of one weight, its gate, and it is these that the mask drops; the names
+    that patterns match are those of the gates. What feeds a dropped unit gets no gradient, and does nothing.
+    `compact(model)` then makes the layers smaller, on any device.
+
+    Args:
+        kinds: Which kinds of units are looked for.
+    """
+
+    kinds: Sequence[UnitKind] = DEFAULT_KINDS
+
+    def weights(self, model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> list[Weight]:
+        """The gates that the patterns choose.
+
+        Raises:
+            ValueError: As `weights.select`; also if the model has no such units.
+        """
+        by_gate = {f"{units.name}.weight": units for units in find_units(model, self.kinds)}
+        gates = [weight for weight in find_weights(model) if weight.name in by_gate]
+        if not gates:
+            raise ValueError(
+                f"Structured: got a {type(model).__name__} without units of the kinds "
+                f"{', '.join(type(kind).__name__ for kind in self.kinds)}. Name the attributes of its modules, as in "
+                "kinds=[FeedForwardUnits('linear1', 'linear2')], or use SingleWeights()."
+            )
+        return [_in_columns(weight, by_gate[weight.name]) for weight in select(gates, include, exclude)]
+
+
+def _in_columns(weight: Weight, units: Units) -> Weight:
+    rows, _, *kernel = weight.tiling.shape
+    tile = (rows, units.kind.columns_per_unit(units.module), *kernel)
+    return _tiled(weight, tile, units.kind.parameters_per_unit(units.module))
+
+
+def _tiled(weight: Weight, tile: tuple[int, ...], parameters_per_unit: int) -> Weight:
+    return replace(weight, tiling=replace(weight.tiling, tile=tile), parameters_per_unit=parameters_per_unit)

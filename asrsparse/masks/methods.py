@@ -1,0 +1,95 @@
+"""The methods of the literature: each is `BinaryMask` with other defaults, and may take either exit.
+
+method         first masks   dropped by      grown by    density       from a given share of training to another
+RandomMask     random                                    constant      0 to 1
+SNIP           |w g|                                     constant      0 to 1
+MagnitudeMask  |w|                                       constant      0.25 to 1
+GMP            (dense)       |w|                         cubic         0.25 to 0.75
+SET            random        |w|             random      constant      0 to 1
+MEST           random        |w| and |g|     random      constant      0 to 1
+RigL           random        |w|             |g|         constant      0 to 0.75
+GraNet         (dense)       |w|             |g|         cubic         0 to 0.75
+"""
+
+from dataclasses import dataclass, field
+
+from asrsparse.masks.allocate import Allocation, Global
+from asrsparse.masks.binary import BinaryMask
+from asrsparse.masks.saliency import Gradient, Magnitude, MagnitudeAndGradient, Score, Sensitivity
+from asrsparse.schedules import Constant, Cosine, Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomMask(BinaryMask):
+    """Random masks that stay as they are (https://arxiv.org/abs/2202.02643)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SNIP(BinaryMask):
+    """What the loss is most sensitive to at the start stays (https://arxiv.org/abs/1810.02340).
+
+    The gradient is that of the first step, which is made with all weights.
+    """
+
+    first: Score = field(default_factory=Sensitivity)
+    allocation: Allocation = field(default_factory=Global)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MagnitudeMask(BinaryMask):
+    """One-shot magnitude pruning: at `start`, the largest weights stay."""
+
+    first: Score = field(default_factory=Magnitude)
+    start: float = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class GMP(BinaryMask):
+    """Gradual magnitude pruning (https://arxiv.org/abs/1710.01878), from 25 % to 75 % of training (2501.12486)."""
+
+    first: Score = field(default_factory=Magnitude)
+    initial_density: float | None = 1.0
+    every: float | None = 0.01
+    start: float = 0.25
+    until: float = 0.75
+
+
+@dataclass(frozen=True, kw_only=True)
+class SET(BinaryMask):
+    """The smallest weights make room for random ones (https://arxiv.org/abs/1707.04780)."""
+
+    replaced_share: Schedule = field(default_factory=lambda: Constant(0.3))
+    every: float | None = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class RigL(BinaryMask):
+    """The smallest weights make room for those of the largest gradient (https://arxiv.org/abs/1911.11134)."""
+
+    grow: Score = field(default_factory=Gradient)
+    replaced_share: Schedule = field(default_factory=lambda: Cosine(0.3))
+    every: float | None = 0.02
+    until: float = 0.75
+
+
+@dataclass(frozen=True, kw_only=True)
+class MEST(BinaryMask):
+    """Weights of small magnitude and gradient make room for random ones, ever fewer (https://arxiv.org/abs/2110.14032).
+
+    This is the paper's elastic mutation; its soft memory bound, which grows before it drops, is left out.
+    """
+
+    keep: Score = field(default_factory=MagnitudeAndGradient)
+    replaced_share: Schedule = field(default_factory=lambda: Cosine(0.3))
+    every: float | None = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraNet(BinaryMask):
+    """Gradual pruning, in which pruned weights are replaced by those of largest gradient (2106.10404)."""
+
+    initial_density: float | None = 1.0
+    grow: Score = field(default_factory=Gradient)
+    replaced_share: Schedule = field(default_factory=lambda: Cosine(0.3))
+    every: float | None = 0.02
+    until: float = 0.75

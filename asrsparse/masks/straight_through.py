@@ -1,0 +1,270 @@
+"""Masks that follow the weights in each step, while all weights stay and are trained: mostly for N:M sparsity.
+
+The model computes with the largest weights alone, and the others keep their values, so that they may return. Two ways
+to train those: SR-STE passes the gradient straight through the mask and pulls them towards zero; a decaying mask lets
+ever less of them through. At the exit, they are zeroed as with any other method.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from asrsparse.masks.allocate import NM, Allocation
+from asrsparse.masks.parametrized import ParametrizedWeight
+from asrsparse.masks.phases import Phase, all_ones
+from asrsparse.masks.rebirth import Reborn
+from asrsparse.masks.saliency import Magnitude, Seen
+from asrsparse.masks.settings import MaskSettings
+from asrsparse.masks.weights import Weight
+from asrsparse.schedules import Linear, Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class FollowingMask(MaskSettings):
+    """What masks that follow the weights have in common.
+
+    Args:
+        density: The share of the masked parameters that the model computes with, in (0, 1].
+        allocation: Where it holds; 2:4 by default.
+        stable_share: The mask is stable once at most this share of its bits has changed between two checks.
+        check_every: The share of training between two checks.
+
+    Raises:
+        ValueError: If a value is outside its range.
+    """
+
+    density: float = 0.5
+    allocation: Allocation = field(default_factory=NM)
+    stable_share: float = 0.001
+    check_every: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("density", "check_every"):
+            self._require_share(name)
+
+    def begin(self, model: nn.Module) -> Phase:
+        """Puts the masks before the weights, at once or when their time comes."""
+        return FollowingPhase(self, self.take_weights(model, self.density))
+
+    @abstractmethod
+    def decay(self) -> float:
+        """The pull of a dropped weight towards zero, added to its gradient; 0 for none."""
+
+    @abstractmethod
+    def leak(self, share: float) -> float:
+        """The factor on dropped weights, in [0, 1], by the share of the phase that is done."""
+
+    @property
+    @abstractmethod
+    def is_straight(self) -> bool:
+        """Whether the gradient passes the mask as if it was not there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SRSTE(FollowingMask):
+    """Sparse-refined straight-through estimator (https://arxiv.org/abs/2102.04010, Equation 9).
+
+    Args:
+        pull: lambda_W, the pull of dropped weights towards zero.
+    """
+
+    pull: float = 2e-4
+
+    def decay(self) -> float:
+        """lambda_W."""
+        return self.pull
+
+    def leak(self, share: float) -> float:
+        """Nothing of dropped weights is heard."""
+        return 0.0
+
+    @property
+    def is_straight(self) -> bool:
+        """Dropped weights have gradients as if they were kept."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecayingMask(FollowingMask):
+    """Dropped weights fade: they and their gradients are scaled by a factor that decays (2402.04744).
+
+    Args:
+        fading: The factor, by the share of the phase that is done; what is left of it at the exit is lost.
+    """
+
+    fading: Schedule = field(default_factory=lambda: Linear(1.0, 0.0))
+
+    def decay(self) -> float:
+        """None."""
+        return 0.0
+
+    def leak(self, share: float) -> float:
+        """The factor now."""
+        return self.fading(share)
+
+    @property
+    def is_straight(self) -> bool:
+        """Gradients go through the mask, as they are."""
+        return False
+
+
+class LeakyMask(nn.Module):
+    """Multiplies a weight by 1 where the mask keeps it, and by a factor in [0, 1) elsewhere.
+
+    The bits and the factor are tensors that change in place, so that a compiled model is not compiled again.
+
+    Args:
+        weight: The weight that gets the mask.
+        leak: The factor, a 0-d tensor on the CPU; one for all the masks of a model.
+        settings: How gradients pass.
+    """
+
+    def __init__(self, weight: Weight, leak: Tensor, settings: FollowingMask) -> None:
+        super().__init__()
+        self.unit_mask: Tensor
+        self.register_buffer("unit_mask", all_ones([weight])[0], persistent=False)
+        self.tiling = weight.tiling
+        self.leak = leak
+        self.pull = settings.decay()
+        self.is_straight = settings.is_straight
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The masked weight."""
+        mask = self.tiling.expand(self.unit_mask)
+        if not self.is_straight:
+            return torch.where(mask, weight, weight * self.leak)
+        masked = _StraightThrough.apply(weight, mask, self.pull)  # type: ignore[no-untyped-call]
+        return cast(Tensor, masked)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """w m, whose gradient to w is that of the product plus the pull (1 - m) w."""
+
+    @staticmethod
+    def forward(weight: Tensor, mask: Tensor, pull: float) -> Tensor:
+        return weight.masked_fill(~mask, 0.0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        weight, mask, ctx.pull = inputs
+        ctx.save_for_backward(weight, mask)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        weight, mask = ctx.saved_tensors
+        (gradient,) = gradients
+        return gradient + ctx.pull * weight.masked_fill(mask, 0.0), None, None
+
+
+class FollowingPhase(Phase):
+    """The time in which masks follow the weights.
+
+    Args:
+        settings: The method.
+        weights: The weights that get a mask.
+    """
+
+    def __init__(self, settings: FollowingMask, weights: Sequence[Weight]) -> None:
+        super().__init__(weights, Reborn(weights, settings.rebirth_warmup))
+        self.settings = settings
+        self.exit = settings.exit
+        self.changed_share = 1.0
+        self._leak = torch.tensor(settings.leak(0.0))
+        self._masks = [LeakyMask(weight, self._leak, settings) for weight in weights]
+        self._masked: list[ParametrizedWeight] = []
+        self._checked = all_ones(weights)
+        if settings.start == 0.0:
+            self._open()
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """`"following"` from `start` on."""
+        return "following" if self._masked else "dense"
+
+    @property
+    def is_stable(self) -> bool:  # type: ignore[override]
+        """Whether hardly a bit changed between the last two checks."""
+        return self.changed_share <= self.settings.stable_share
+
+    def unit_masks(self) -> list[Tensor]:
+        """The masks of the next step."""
+        return [mask.unit_mask for mask in self._masks]
+
+    @torch.no_grad()
+    def step(self, progress: float, optimizer: Optimizer) -> bool:
+        """Chooses the masks anew."""
+        if not self._masked:
+            if progress >= self.settings.start:
+                self._open()
+            return False
+        self._leak.fill_(self.settings.leak(self.settings.share(progress)))
+        self._follow()
+        self._check(progress)
+        return progress >= self.settings.until
+
+    def end(self, optimizer: Optimizer | None) -> None:
+        """Removes the masks before the weights."""
+        for masked in self._masked:
+            masked.remove()
+
+    @torch.no_grad()
+    def effective_weights(self) -> list[Tensor]:
+        """The masked weights."""
+        if not self._masked:
+            return super().effective_weights()
+        return [mask(weight.parameter).detach() for weight, mask in zip(self.weights, self._masks, strict=True)]
+
+    def summary(self) -> dict[str, float]:
+        """The factor on dropped weights."""
+        return {"leak": self._leak.item()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The masks now and at the last check."""
+        names = [weight.name for weight in self.weights]
+        return {
+            "unit_masks": dict(zip(names, self.unit_masks(), strict=True)),
+            "checked": dict(zip(names, self._checked, strict=True)),
+            "num_checks": self.num_checks,
+            "changed_share": self.changed_share,
+            "leak": self._leak.item(),
+            "open": bool(self._masked),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state` was taken."""
+        if state["open"] and not self._masked:
+            self._open()
+        for weight, mask in zip(self.weights, self._masks, strict=True):
+            mask.unit_mask.copy_(state["unit_masks"][weight.name])
+        self._checked = [state["checked"][weight.name].to(weight.parameter.device) for weight in self.weights]
+        self.num_checks, self.changed_share = state["num_checks"], state["changed_share"]
+        self._leak.fill_(state["leak"])
+
+    @torch.no_grad()
+    def _open(self) -> None:
+        self._follow()
+        self._masked = [ParametrizedWeight(w, mask) for w, mask in zip(self.weights, self._masks, strict=True)]
+
+    def _follow(self) -> None:
+        """Masks the smallest weights."""
+        values = [weight.parameter.detach() for weight in self.weights]
+        seen = Seen(values, [], [weight.tiling for weight in self.weights], torch.Generator())
+        chosen = self.settings.allocation.choose(self.weights, Magnitude()(seen), self.settings.density)
+        for mask, unit_mask in zip(self._masks, chosen, strict=True):
+            mask.unit_mask.copy_(unit_mask)
+
+    def _check(self, progress: float) -> None:
+        """Compares the masks with those of the last check: SR-STE's SAD, in bits (2102.04010, Equation 6)."""
+        num_checks = int((progress - self.settings.start) / self.settings.check_every)
+        if num_checks == self.num_checks:
+            return
+        pairs = list(zip(self.unit_masks(), self._checked, strict=True))
+        changed = sum(int((now != before).sum()) for now, before in pairs)
+        self.changed_share = changed / sum(weight.num_units for weight in self.weights)
+        self._checked, self.num_checks = [now.clone() for now, _ in pairs], num_checks

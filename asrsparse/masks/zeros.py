@@ -1,0 +1,85 @@
+"""Weights that are held at zero."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from asrsparse.masks.moments import clear_moments
+from asrsparse.masks.weights import Weight
+
+
+@torch.no_grad()
+def write_zeros(weights: Sequence[Weight], dead: Sequence[Tensor], optimizer: Optimizer | None) -> None:
+    """Zeroes dead weights, and what the optimiser (None where there is none yet) remembers of them.
+
+    Args:
+        weights: N weights.
+        dead: True where one is to be zero, bool, N tensors of the weights' shapes.
+        optimizer: The one that trains them.
+    """
+    for weight, somewhere in zip(weights, dead, strict=True):
+        where = somewhere.to(weight.parameter.device)
+        weight.parameter.masked_fill_(where, 0.0)
+        if optimizer is not None:
+            clear_moments(optimizer, weight.parameter, where)
+
+
+class FixedZeros:
+    """Keeps the dead weights of one layer at zero, from construction until `remove`.
+
+    Three things hold them there. Their gradients are zeroed on arrival, before clipping or the optimiser see them;
+    with no gradient and no moments Adam's step for a zero is zero, and so is its decay; and after each step zeros are
+    written again, for optimisers of another build.
+
+    Args:
+        weight: The weight, all alive at first.
+    """
+
+    def __init__(self, weight: Weight) -> None:
+        self.weight = weight
+        self.dead = torch.zeros(weight.tiling.shape, dtype=torch.bool, device=weight.parameter.device)
+        self._collected: Tensor | None = None
+        self._collecting = False
+        self._hook = weight.parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+            self._on_gradient
+        )
+
+    def set(self, dead: Tensor, optimizer: Optimizer | None) -> None:
+        """Takes other weights as dead, and zeroes them and their moments."""
+        self.dead = dead
+        write_zeros([self.weight], [dead], optimizer)
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Zeroes the dead weights again."""
+        self.weight.parameter.masked_fill_(self._dead_on(self.weight.parameter), 0.0)
+
+    def collect(self) -> None:
+        """Keeps the gradients of the next step, those of dead weights too, for `collected`."""
+        self._collected, self._collecting = None, True
+
+    def collected(self) -> Tensor:
+        """The gradient since `collect`, summed over the batches of the step, of the weight's shape."""
+        gradient = self._collected if self._collected is not None else torch.zeros_like(self.weight.parameter)
+        self._collected, self._collecting = None, False
+        return gradient
+
+    def remove(self) -> None:
+        """Lets the gradients pass again."""
+        self._hook.remove()
+
+    def _on_gradient(self, parameter: nn.Parameter) -> None:
+        gradient, dead = parameter.grad, self._dead_on(parameter)
+        assert gradient is not None
+        if self._collecting:  # over several batches, `grad` has the sum for the living, the last one for the dead
+            before = self._collected if self._collected is not None else torch.zeros_like(gradient)
+            self._collected = torch.where(dead, before + gradient, gradient)
+        gradient.masked_fill_(dead, 0.0)
+
+    def _dead_on(self, tensor: Tensor) -> Tensor:
+        """The model may move to another device after its masks were loaded."""
+        if self.dead.device != tensor.device:
+            self.dead = self.dead.to(tensor.device)
+        return self.dead

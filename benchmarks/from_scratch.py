@@ -1,0 +1,248 @@
+#!/usr/bin/env python3
+"""Where training from scratch fails, and what helps it: masks, LayerScale, a small start, masks that learn nothing.
+
+    python benchmarks/from_scratch.py --exp-dir exp/from_scratch --depths 12 --lrs 4e-3 --warmups 0 [--seeds 0 1 2]
+    python benchmarks/from_scratch.py --exp-dir exp/from_scratch --rows dense msrs --depths 6 12 --lrs 2e-3 4e-3
+
+Trains conformers of width 96 by CTC alone, under all combinations of depth, learning rate and warm-up, with each seed:
+the plain model (`dense`), and rows that change one thing of it. All masks end at the same share of training, and all
+weights train on from there; `magnitude` and `random` set theirs at that moment, so that the network is cut without
+having learned under masks. A training has *learned* where the word error rate is below 80 %.
+
+What is trained already is not trained again, so that it may be stopped and called again. Prints a table and one line of
+JSON; leaves RESULTS.md, and the losses over the epochs in losses.png, in the folder.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from asrsparse.config import compose_config
+from asrsparse.report import Row, report
+
+LEARNED_BELOW = 0.8
+"""The word error rate below which a training counts as one that learned. GRID's sentences have six places, and whoever
+says the most frequent word of each to everything has 84.5 % on the test set: less than 90 % takes no listening."""
+
+MODEL = ["model.decoder=null", "model.ctc_weight=1.0", "model.encoder.output_size=96", "model.encoder.linear_units=384"]
+"""What all runs share; the rest is the model `tiny`: 4 heads, kernels of 15."""
+MASKABLE = 'masks.method.exclude=["encoder.embed.*","ctc.*"]'
+
+Points = list[tuple[float, float]]
+"""Epochs, with fractions, and a loss."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a row under one setting, with one seed."""
+
+    row: str
+    depth: int
+    lr: float
+    warmup: float
+    seed: int
+
+    @property
+    def setting(self) -> str:
+        """What rows are compared under."""
+        return f"{self.depth}x96-lr{self.lr:g}-warmup{self.warmup:g}"
+
+    @property
+    def name(self) -> str:
+        """The run's folder."""
+        return f"{self.row}-{self.setting}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Losses:
+    """How the losses of a run went.
+
+    Attributes:
+        train: Of batches, every tenth.
+        dev: Of the validation set, at the end of each epoch.
+    """
+
+    train: Points
+    dev: Points
+
+    @property
+    def final_train(self) -> float:
+        """The mean over the last epoch's batches."""
+        num_epochs = self.dev[-1][0]
+        return statistics.fmean(loss for epoch, loss in self.train if epoch > num_epochs - 1)
+
+    @property
+    def final_dev(self) -> float:
+        """After the last epoch."""
+        return self.dev[-1][1]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run and what came of it."""
+
+    run: Run
+    losses: Losses
+    scored: Row
+
+    @property
+    def learned(self) -> bool:
+        """Whether the training learned, or stalled."""
+        return self.scored.wer < LEARNED_BELOW
+
+
+def rows_of(density: float, until: float) -> dict[str, list[str]]:
+    """The overrides of each row; masks keep the share `density` and are gone from the share `until` of training on."""
+    learned = [f"masks.method.target_density={density}", f"masks.method.until={until}"]
+    # No check before the end of the phase, which could end it sooner: all masks are to end at the same step.
+    msrs = ["masks=learned", *learned, "+masks.method.check_every=1.0", "masks.method.exit=dense", MASKABLE]
+    layer_scale = ["model.layer_scale=0.1"]
+    return {
+        "dense": [],
+        "msrs": msrs,
+        "layer_scale_0.1": layer_scale,
+        "layer_scale_1e-5": ["model.layer_scale=1e-5"],
+        "msrs+layer_scale_0.1": [*msrs, *layer_scale],
+        "residual_0.1": ["model.residual_scale=0.1"],
+        "residual_0": ["model.residual_scale=0"],
+        "magnitude": one_shot("magnitude", density, until),
+        "random": one_shot("random", density, until),
+    }
+
+
+def one_shot(masks: str, density: float, at: float) -> list[str]:
+    """The overrides that cut the network once, at a share of training, and go on with all weights at once."""
+    method = {"density": density, "start": at, "until": at, "exit": "dense"}
+    return [f"masks={masks}", *(f"masks.method.{key}={value}" for key, value in method.items()), MASKABLE]
+
+
+def overrides_of(run: Run, options: argparse.Namespace) -> list[str]:
+    """The configuration of one run."""
+    return [
+        *("recipe=grid", "system=full-dense", f"exp_dir={options.exp_dir}", f"name={run.name}", f"seed={run.seed}"),
+        *(*MODEL, f"model.encoder.num_blocks={run.depth}"),
+        *(f"optim.lr={run.lr}", f"optim.lr_schedule.warmup={run.warmup}", f"trainer.num_epochs={options.epochs}"),
+        *rows_of(options.density, options.until)[run.row],
+        *options.overrides,
+    ]
+
+
+def train(overrides: Sequence[str]) -> None:
+    """Trains, decodes and scores one run, unless that is done."""
+    if is_done(compose_config(overrides)):
+        return
+    for command in ("train", "decode", "score"):
+        subprocess.run([sys.executable, "-m", "asrsparse", command, *overrides], check=True)
+
+
+def is_done(config: DictConfig) -> bool:
+    """Whether a run of this configuration is scored; asking its three stages would take each some seconds."""
+    run_dir = Path(config.run_dir)
+    if not (run_dir / "decode_test_ctc_greedy" / "score.json").is_file():
+        return False
+    return (run_dir / "config.yaml").read_text(encoding="utf-8") == OmegaConf.to_yaml(config)
+
+
+def read_losses(run_dir: Path) -> Losses:
+    """The losses that Lightning logged for TensorBoard, by epoch; a run that was resumed has several files of them."""
+    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    dev = [(event.step + 1, event.value) for event in events.Scalars("dev_loss")]
+    steps_per_epoch = dev[-1][0] / len(dev)
+    train = [((event.step + 1) / steps_per_epoch, event.value) for event in events.Scalars("loss")]
+    return Losses(train, [(step / steps_per_epoch, loss) for step, loss in dev])
+
+
+def show(results: Sequence[Result]) -> None:
+    """Prints a table for each setting, and the line of JSON."""
+    for setting in dict.fromkeys(result.run.setting for result in results):
+        table = Table(title=setting, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        for title in ("row", "seed", "loss", "dev loss", "WER %\n[95 %]", "learned"):
+            table.add_column(title, justify="left" if title == "row" else "right", no_wrap=True)
+        for result in results:
+            if result.run.setting == setting:
+                table.add_row(*_cells(result))
+        Console().print(table)
+    Console().print(f"Learned: a word error rate below {LEARNED_BELOW:.0%}.")
+    record = {"benchmark": "from_scratch", "learned_below": LEARNED_BELOW, "rows": [_values(r) for r in results]}
+    sys.stdout.write(json.dumps(record) + "\n")
+
+
+def _cells(result: Result) -> list[str]:
+    run, losses, row = result.run, result.losses, result.scored
+    wer = f"{100 * row.wer:.1f}\n\\[{100 * row.ci_low:.1f}, {100 * row.ci_high:.1f}]"
+    learned = "yes" if result.learned else "no"
+    return [run.row, str(run.seed), f"{losses.final_train:.3f}", f"{losses.final_dev:.3f}", wer, learned]
+
+
+def _values(result: Result) -> dict[str, Any]:
+    losses = {"loss": result.losses.final_train, "dev_loss": result.losses.final_dev}
+    return asdict(result.run) | losses | {"learned": result.learned} | asdict(result.scored)
+
+
+def plot(path: Path, results: Sequence[Result]) -> None:
+    """Draws losses over epochs: a column for each setting, training above dev, a colour for each row, a line a seed."""
+    settings = list(dict.fromkeys(result.run.setting for result in results))
+    colours = {row: f"C{number}" for number, row in enumerate(dict.fromkeys(result.run.row for result in results))}
+    with mpl.rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3}):
+        figure = Figure(figsize=(5 * len(settings), 7), layout="constrained")
+        columns = figure.subplots(2, len(settings), squeeze=False, sharex=True, sharey="row").T
+        for result in results:
+            run, losses = result.run, result.losses
+            for axes, points in zip(columns[settings.index(run.setting)], (losses.train, losses.dev), strict=True):
+                axes.plot(*zip(*points, strict=True), color=colours[run.row], linewidth=1, label=run.row)
+        for setting, (above, below) in zip(settings, columns, strict=True):
+            above.set(title=setting, yscale="log", ylabel="training loss per token")
+            below.set(xlabel="epoch", yscale="log", ylabel="dev loss per token")
+        legend = {line.get_label(): line for axes in columns.flat for line in axes.lines}
+        figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=5)
+        figure.savefig(path, dpi=110)
+
+
+def parse() -> argparse.Namespace:
+    """Reads the options."""
+    parser = argparse.ArgumentParser(description="Where training from scratch fails, and what helps it.")
+    parser.add_argument("--exp-dir", type=Path, required=True, help="where runs and results go")
+    parser.add_argument("--depths", type=int, nargs="+", default=[12], help="blocks of the encoder")
+    parser.add_argument("--lrs", type=float, nargs="+", default=[4e-3], help="peak learning rates")
+    parser.add_argument("--warmups", type=float, nargs="+", default=[0.0], help="shares of training; 0 for none")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="each row is trained with each of them")
+    parser.add_argument("--epochs", type=int, default=14, help="of each training")
+    parser.add_argument("--density", type=float, default=0.015, help="the share of weights that masks keep")
+    parser.add_argument("--until", type=float, default=0.25, help="the share of training at which masks end")
+    known = list(rows_of(density=1.0, until=1.0))
+    parser.add_argument("--rows", nargs="+", default=known, choices=known, help="by default all of them")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides for all rows, after --")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Trains what is not trained yet, prints, draws."""
+    options = parse()
+    turns = itertools.product(options.seeds, options.depths, options.lrs, options.warmups, options.rows)
+    runs = [Run(row, depth, lr, warmup, seed) for seed, depth, lr, warmup, row in turns]
+    for run in track(runs, description="Training"):
+        train(overrides_of(run, options))
+    rows = report(options.exp_dir, [run.name for run in runs], method="ctc_greedy").rows
+    results = [Result(run, read_losses(options.exp_dir / run.name), row) for run, row in zip(runs, rows, strict=True)]
+    show(results)
+    plot(options.exp_dir / "losses.png", results)
+
+
+if __name__ == "__main__":
+    main()
