@@ -4,10 +4,13 @@
     python benchmarks/compaction.py [--model base] [--density 0.5] [--batch 8] [--seconds 15] [--rounds 5] [--train]
 
 The encoder is that of a configuration. `zeros` has random units of each kind behind closed gates (hidden units, heads,
-channels), `compacted` is the same model without them: both compute the same. Random features go through them in turns,
-in one process, after one turn that does not count. The convolutions that subsample have no units: what they take of a
-forward pass is measured apart. bf16 is under autocast, as in training, and measured where the processor computes in it.
-`--train` measures forward and backward passes too, with dropout.
+channels of the blocks and of the subsampling), `compacted` is the same model without them: both compute the same.
+Random features go through them in turns, in one process, after one turn that does not count. What the subsampling
+takes of a forward pass is measured apart too. bf16 is under autocast, as in training, and measured where the processor
+computes in it. `--train` measures forward and backward passes too, with dropout.
+
+Seconds are those of a clock, medians over the turns. CPU seconds are those that this process had of the processor, on
+all its threads: the honest figure where others use the machine, and no measure of a GPU.
 
 On a GPU (`--device cuda`), `2:4` has the two smallest of every four inputs of each linear layer zeroed, whatever the
 density, and torch's semi-structured tensors for weights: forward passes in bf16 only.
@@ -24,6 +27,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -39,8 +43,15 @@ from asrsparse.masks.structured import find_units
 from asrsparse.train import build_model, resolve_precision
 
 ROWS_PER_SECOND = 100
-Seconds = dict[tuple[str, str, str], list[float]]
-"""Of each turn, by task, precision and system."""
+Key = tuple[str, str, str]
+"""Task, precision and system."""
+
+
+class Times(NamedTuple):
+    """What a turn took, in seconds."""
+
+    clock: float
+    cpu: float
 
 
 def build_encoder(model: str) -> nn.Module:
@@ -100,33 +111,33 @@ def precisions(device: str) -> dict[str, Callable[[], AbstractContextManager[obj
 
 
 def is_measured(task: str, precision: str, system: str) -> bool:
-    """Subsampling is the same in all systems; 2:4 weights are in bf16, and not trained."""
-    if system == "2:4":
-        return (task, precision) == ("forward", "bf16")
-    return task != "subsampling" or system == "dense"
+    """2:4 weights are in bf16, not trained, and not in the convolutions."""
+    return system != "2:4" or (task, precision) == ("forward", "bf16")
 
 
-def seconds_of(action: Callable[[], object], device: str) -> float:
+def times_of(action: Callable[[], object], device: str) -> Times:
     """How long an action takes, with all that it started on a GPU."""
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     wait()
-    began = time.perf_counter()
+    clock, cpu = time.perf_counter(), time.process_time()
     action()
     wait()
-    return time.perf_counter() - began
+    return Times(time.perf_counter() - clock, time.process_time() - cpu)
 
 
-def measure(encoders: dict[str, nn.Module], inputs: tuple[Tensor, Tensor], options: argparse.Namespace) -> Seconds:
+def measure(
+    encoders: dict[str, nn.Module], inputs: tuple[Tensor, Tensor], options: argparse.Namespace
+) -> dict[Key, list[Times]]:
     """Lets all encoders compute in turns."""
     contexts = precisions(options.device)
     tasks = {"forward": forward, "subsampling": subsample, **({"forward, backward": step} if options.train else {})}
     keys = [(task, precision, system) for task in tasks for precision in contexts for system in encoders]
-    seconds: Seconds = {key: [] for key in keys if is_measured(*key)}
+    turns: dict[Key, list[Times]] = {key: [] for key in keys if is_measured(*key)}
     for _ in track(range(1 + options.rounds), description="computing"):
-        for (task, precision, system), values in seconds.items():
+        for (task, precision, system), times in turns.items():
             with contexts[precision]():
-                values.append(seconds_of(lambda: tasks[task](encoders[system], inputs), options.device))  # noqa: B023
-    return {key: values[1:] for key, values in seconds.items()}
+                times.append(times_of(lambda: tasks[task](encoders[system], inputs), options.device))  # noqa: B023
+    return {key: times[1:] for key, times in turns.items()}
 
 
 def largest_difference(one: nn.Module, other: nn.Module, inputs: tuple[Tensor, Tensor]) -> float:
@@ -134,18 +145,25 @@ def largest_difference(one: nn.Module, other: nn.Module, inputs: tuple[Tensor, T
     return (forward(one, inputs) - forward(other, inputs)).abs().max().item()
 
 
-def show(options: argparse.Namespace, compaction: Compaction, difference: float, seconds: Seconds) -> None:
+def speedup(dense: Times, other: Times) -> Times:
+    """How many times as fast the other one is."""
+    return Times(dense.clock / other.clock, dense.cpu / other.cpu)
+
+
+def show(options: argparse.Namespace, compaction: Compaction, difference: float, turns: dict[Key, list[Times]]) -> None:
     """Prints the table and the line of JSON."""
-    medians = {key: statistics.median(values) for key, values in seconds.items()}
-    faster = {key: medians[key[0], key[1], "dense"] / median for key, median in medians.items()}
+    medians = {key: Times(*map(statistics.median, zip(*times, strict=True))) for key, times in turns.items()}
+    faster = {key: speedup(medians[key[0], key[1], "dense"], median) for key, median in medians.items()}
     before, after = compaction.parameters_before / 1e6, compaction.parameters_after / 1e6
     title = (
         f"{options.model}: {before:.1f} M parameters, {after:.1f} M compacted; {options.batch} x {options.seconds} s"
     )
-    table = Table("task", "precision", "system", "seconds", "from", "to", "times as fast", title=title)
-    for key, values in seconds.items():
-        numbers = [f"{number:.3f}" for number in (medians[key], min(values), max(values))]
-        table.add_row(*key, *numbers, f"{faster[key]:.2f}")
+    columns = ("task", "precision", "system", "seconds", "times as fast", "CPU seconds", "from", "to", "times as fast")
+    table = Table(*columns, title=title)
+    for key, times in turns.items():
+        clock, cpu = medians[key]
+        of_cpu = [f"{number:.3f}" for number in (cpu, min(turn.cpu for turn in times), max(turn.cpu for turn in times))]
+        table.add_row(*key, f"{clock:.3f}", f"{faster[key].clock:.2f}", *of_cpu, f"{faster[key].cpu:.2f}")
     Console().print(table)
     record = {
         "benchmark": "compaction",
@@ -153,8 +171,12 @@ def show(options: argparse.Namespace, compaction: Compaction, difference: float,
         "parameters": compaction.parameters_before,
         "parameters_compacted": compaction.parameters_after,
         "largest_difference": difference,
-        "seconds_of_turns": {", ".join(key): [round(value, 5) for value in values] for key, values in seconds.items()},
-        "times_as_fast": {", ".join(key): round(value, 4) for key, value in faster.items()},
+        "seconds_of_turns": {", ".join(key): [round(turn.clock, 5) for turn in times] for key, times in turns.items()},
+        "cpu_seconds_of_turns": {
+            ", ".join(key): [round(turn.cpu, 5) for turn in times] for key, times in turns.items()
+        },
+        "times_as_fast": {", ".join(key): round(value.clock, 4) for key, value in faster.items()},
+        "times_as_fast_by_cpu": {", ".join(key): round(value.cpu, 4) for key, value in faster.items()},
         "environment": environment(),
     }
     sys.stdout.write(json.dumps(record) + "\n")
