@@ -34,7 +34,7 @@ from asrsparse.files import read_json, write_json, write_text
 from asrsparse.lightning_module import ASRLightningModule
 from asrsparse.mask_log import MaskLog
 from asrsparse.masks import SparseMasks
-from asrsparse.masks.compact import fit_to
+from asrsparse.masks.compact import compact, fit_to
 from asrsparse.models.asr import ASRModel
 from asrsparse.position import Position
 from asrsparse.pruning import DynamicPruner, ScoreTable, SegmentPruner
@@ -222,12 +222,28 @@ def _finish(
         "environment": environment(),
     }
     if module.global_rank == 0:
-        snapshots = read_snapshots(run_dir / "snapshots")
-        epochs = ",".join(str(s.epoch) for s in snapshots)
-        save_weights(run_dir / "model.safetensors", average(snapshots), {"epochs": epochs})
+        record["parameters_compacted"] = _write_model(config, run_dir, module.model.vocab_size)
         write_json(run_dir / "train.json", record)
         logger.info("%s is trained: %.2f h heard in %.0f s.", run_dir, record["hours_heard"], record["train_seconds"])
     return record
+
+
+def _write_model(config: DictConfig, run_dir: Path, vocab_size: int) -> int:
+    """Writes the average of the snapshots, compacted if `masks.compact` says so; returns its number of parameters."""
+    snapshots = read_snapshots(run_dir / "snapshots")
+    model = build_model(config, vocab_size)
+    model.load_state_dict(average(snapshots))
+    if config.masks.compact:
+        compaction = compact(model)
+        logger.info(
+            "%s is compacted: %d of %d parameters are left.",
+            run_dir,
+            compaction.parameters_after,
+            compaction.parameters_before,
+        )
+    epochs = ",".join(str(s.epoch) for s in snapshots)
+    save_weights(run_dir / "model.safetensors", model.state_dict(), {"epochs": epochs})
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def load_model(config: DictConfig, tokenizer: Tokenizer) -> ASRModel:

@@ -8,7 +8,12 @@ torch.manual_seed(0)
 model = torch.nn.TransformerEncoderLayer(d_model=32, nhead=4, dim_feedforward=256, dropout=0.0, batch_first=True)
 kinds = [FeedForwardUnits("linear1", "linear2")]  # ESPnet's modules need none: they are the default
 method = LearnedMask(
-    until=0.5, target_density=0.25, exit="sparse", granularity=Structured(kinds), allocation=Uniform(), stable_share=0.01
+    until=0.5,
+    target_density=0.25,
+    exit="sparse",
+    granularity=Structured(kinds),
+    allocation=Uniform(),
+    stable_share=0.01,
 )
 masks = SparseMasks.attach(model, method)
 optimizer = torch.optim.AdamW(masks.param_groups(lr=1e-3))

@@ -14,6 +14,7 @@
 How it is built, in the order of reading:
 
     weights.py           which weights of a model get a mask, and how they are cut into units
+    surgery.py           how a layer goes on with some of its inputs and outputs
     structured.py        hidden units, attention heads and channels of a recogniser
     granularity.py       what is a unit: SingleWeights, Blocks, Structured
     allocate.py          how a density is shared out: Global, Uniform, ErdosRenyi, ByPattern, NM
@@ -48,7 +49,7 @@ from asrsparse.masks.semi_structured import to_semi_structured
 from asrsparse.masks.sparse_adamw import SparseAdamW
 from asrsparse.masks.sparse_masks import SparseMasks
 from asrsparse.masks.straight_through import SRSTE, DecayingMask
-from asrsparse.masks.structured import AttentionHeads, ConvolutionChannels, FeedForwardUnits
+from asrsparse.masks.structured import AttentionHeads, ConvolutionChannels, FeedForwardUnits, SubsamplingChannels
 
 __all__ = [
     "GMP",
@@ -78,6 +79,7 @@ __all__ = [
     "SparseAdamW",
     "SparseMasks",
     "Structured",
+    "SubsamplingChannels",
     "Uniform",
     "compact",
     "fit_to",

@@ -62,8 +62,9 @@ def compact(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> Comp
     """
     found = _find_plain_units(model, kinds)
     before = _num_parameters(model)
-    units = {each.name: _keep_live(each) for each in found}
-    return Compaction(before, _num_parameters(model), units)
+    # From the back, since a unit may be heard by others alone that go.
+    kept = {each.name: _keep_live(each) for each in reversed(found)}
+    return Compaction(before, _num_parameters(model), {each.name: kept[each.name] for each in found})
 
 
 def fit_to(model: nn.Module, state_dict: Mapping[str, Tensor], kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> None:

@@ -2,10 +2,12 @@
 
 All that a unit computes passes through input columns of one weight, its *gate*:
 
-    kind                 unit                                        gate             columns of a unit
-    FeedForwardUnits     a hidden unit of a feed-forward module      w_2              1
-    AttentionHeads       a head of an attention module               linear_out       d_k
-    ConvolutionChannels  a channel of a conformer's convolution      pointwise_conv2  1
+    kind                 unit                                           gate             columns of a unit
+    FeedForwardUnits     a hidden unit of a feed-forward module         w_2              1
+    AttentionHeads       a head of an attention module                  linear_out       d_k
+    ConvolutionChannels  a channel of a conformer's convolution module  pointwise_conv2  1
+    SubsamplingChannels  a channel of a subsampling's convolution       conv.2           1
+                         a channel of the last of them                  out.0            F', its frequencies
 
 So a structured mask has to act on the gate alone: a unit whose columns are zero adds nothing to the output, whatever
 the rest of it holds, and the rest of it gets no gradient. `keep` takes such units out: the layers really get smaller.
@@ -22,6 +24,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from asrsparse.masks.surgery import (
+    Layer,
+    bias_size,
+    child,
+    children,
+    column_size,
+    keep_inputs,
+    keep_outputs,
+    kept_indices,
+    present,
+    row_size,
+    shrink,
+    spread,
+)
 
 
 class UnitKind(ABC):
@@ -30,7 +48,7 @@ class UnitKind(ABC):
     @property
     @abstractmethod
     def gate_name(self) -> str:
-        """The module's attribute that holds the gate."""
+        """The module's attribute that holds the gate, or several joined by dots."""
 
     @abstractmethod
     def matches(self, module: nn.Module) -> bool:
@@ -38,7 +56,10 @@ class UnitKind(ABC):
 
     @abstractmethod
     def parameters_per_unit(self, module: nn.Module) -> int:
-        """How many parameters vanish with one unit, its gate columns included."""
+        """How many parameters vanish with one unit, its gate columns included.
+
+        What is also in another kind's gate counts there alone, so that no parameter counts twice.
+        """
 
     @abstractmethod
     def keep(self, module: nn.Module, units: Tensor) -> None:
@@ -55,9 +76,9 @@ class UnitKind(ABC):
         """How many neighbouring input columns of the gate belong to one unit."""
         return 1
 
-    def gate(self, module: nn.Module) -> nn.Linear | nn.Conv1d:
+    def gate(self, module: nn.Module) -> Layer:
         """The layer whose input columns let units through."""
-        gate: nn.Linear | nn.Conv1d = getattr(module, self.gate_name)
+        gate: Layer = child(module, self.gate_name)
         return gate
 
     def num_units(self, module: nn.Module) -> int:
@@ -98,19 +119,19 @@ class FeedForwardUnits(UnitKind):
 
     def matches(self, module: nn.Module) -> bool:
         """Whether it has both linear layers, and one leads into the other."""
-        first, second = _children(module, (self.first, self.second))
+        first, second = children(module, (self.first, self.second))
         linear = isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
         return linear and first.out_features == second.in_features
 
     def parameters_per_unit(self, module: nn.Module) -> int:
         """A row of the first layer with its bias, and a column of the second."""
-        return _row_size(getattr(module, self.first)) + _column_size(self.gate(module))
+        return row_size(getattr(module, self.first)) + column_size(self.gate(module))
 
     def keep(self, module: nn.Module, units: Tensor) -> None:
         """Shrinks both layers."""
-        kept = _indices(units, self.num_units(module))
-        _keep_outputs(getattr(module, self.first), kept)
-        _keep_inputs(self.gate(module), kept)
+        kept = kept_indices(units, self.num_units(module))
+        keep_outputs(getattr(module, self.first), kept)
+        keep_inputs(self.gate(module), kept)
 
 
 @dataclass(frozen=True)
@@ -144,7 +165,7 @@ class AttentionHeads(UnitKind):
     def matches(self, module: nn.Module) -> bool:
         """Whether it has the linear layers, all as wide as its heads together."""
         heads, head_size = getattr(module, self.num_heads, None), getattr(module, self.head_size, None)
-        output, *projections = _children(module, (self.output, *self.projections))
+        output, *projections = children(module, (self.output, *self.projections))
         if not (isinstance(heads, int) and isinstance(head_size, int) and isinstance(output, nn.Linear)):
             return False
         width = heads * head_size
@@ -157,24 +178,23 @@ class AttentionHeads(UnitKind):
 
     def parameters_per_unit(self, module: nn.Module) -> int:
         """The rows and columns of a head, and its biases of position."""
-        rows = sum(_row_size(layer) for layer in self._projections(module))
-        biases: int = sum(bias[0].numel() for bias in _present(module, self.position_biases))
-        return self.columns_per_unit(module) * (rows + _column_size(self.gate(module))) + biases
+        rows = sum(row_size(layer) for layer in self._projections(module))
+        biases: int = sum(bias[0].numel() for bias in present(module, self.position_biases))
+        return self.columns_per_unit(module) * (rows + column_size(self.gate(module))) + biases
 
     def keep(self, module: nn.Module, units: Tensor) -> None:
         """Shrinks all layers, and the number of heads."""
-        heads = _indices(units, self.num_units(module))
-        head_size = self.columns_per_unit(module)
-        rows = (heads[:, None] * head_size + torch.arange(head_size, device=heads.device)).flatten()
+        heads = kept_indices(units, self.num_units(module))
+        rows = spread(heads, self.columns_per_unit(module))
         for layer in self._projections(module):
-            _keep_outputs(layer, rows)
+            keep_outputs(layer, rows)
         for name in self.position_biases:
-            _shrink(module, name, heads, axis=0)
-        _keep_inputs(self.gate(module), rows)
+            shrink(module, name, heads, axis=0)
+        keep_inputs(self.gate(module), rows)
         setattr(module, self.num_heads, len(heads))
 
     def _projections(self, module: nn.Module) -> list[Any]:
-        return _present(module, (*self.projections, *self.position_projections))
+        return present(module, (*self.projections, *self.position_projections))
 
 
 @dataclass(frozen=True)
@@ -203,7 +223,7 @@ class ConvolutionChannels(UnitKind):
 
     def matches(self, module: nn.Module) -> bool:
         """Whether it has the three convolutions and a batch norm, on one number of channels."""
-        *convolutions, norm = _children(module, (self.first, self.depthwise, self.second, self.norm))
+        *convolutions, norm = children(module, (self.first, self.depthwise, self.second, self.norm))
         if not (all(isinstance(layer, nn.Conv1d) for layer in convolutions) and isinstance(norm, nn.BatchNorm1d)):
             return False
         first, depthwise, second = convolutions
@@ -212,25 +232,103 @@ class ConvolutionChannels(UnitKind):
 
     def parameters_per_unit(self, module: nn.Module) -> int:
         """Two rows of the first convolution, a filter, what the norm learns, and a column of the second."""
-        first, depthwise, norm = _children(module, (self.first, self.depthwise, self.norm))
+        first, depthwise, norm = children(module, (self.first, self.depthwise, self.norm))
         learned: int = sum(parameter[0].numel() for parameter in norm.parameters())
-        return 2 * _row_size(first) + _row_size(depthwise) + learned + _column_size(self.gate(module))
+        return 2 * row_size(first) + row_size(depthwise) + learned + column_size(self.gate(module))
 
     def keep(self, module: nn.Module, units: Tensor) -> None:
         """Shrinks the convolutions and the norm."""
         num_channels = self.num_units(module)
-        channels = _indices(units, num_channels)
-        first, depthwise, norm = _children(module, (self.first, self.depthwise, self.norm))
-        _keep_outputs(first, torch.cat([channels, channels + num_channels]))  # values, then their gates
-        _keep_outputs(depthwise, channels)
+        channels = kept_indices(units, num_channels)
+        first, depthwise, norm = children(module, (self.first, self.depthwise, self.norm))
+        keep_outputs(first, torch.cat([channels, channels + num_channels]))  # values, then their gates
+        keep_outputs(depthwise, channels)
         depthwise.in_channels = depthwise.groups = len(channels)
         for name in ("weight", "bias", "running_mean", "running_var"):
-            _shrink(norm, name, channels, axis=0)
+            shrink(norm, name, channels, axis=0)
         norm.num_features = len(channels)
-        _keep_inputs(self.gate(module), channels)
+        keep_inputs(self.gate(module), channels)
 
 
-DEFAULT_KINDS: tuple[UnitKind, ...] = (FeedForwardUnits(), AttentionHeads(), ConvolutionChannels())
+@dataclass(frozen=True)
+class SubsamplingChannels(UnitKind):
+    """The channels of one convolution of a subsampling over time and frequency, as ESPnet's `Conv2dSubsampling`.
+
+    The layer that reads them stands next, behind a ReLU. It is another convolution, or a linear layer for which the
+    channels of a frame were laid end to end: F' neighbouring columns, one for each frequency that is left, are those of
+    a channel.
+
+    The kernels between two convolutions vanish with the channels of either. They are the gate of the first one's, and
+    count there: with half the channels of both, half of them are counted as kept, and a quarter is there.
+
+    Args:
+        convolution: Attribute of the convolution.
+        reader: Attribute of the layer that reads its channels, the gate.
+
+    Example:
+        >>> convolutions = nn.Sequential(nn.Conv2d(1, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU())
+        >>> module = nn.ModuleDict({"conv": convolutions, "out": nn.Linear(8 * 19, 16)})
+        >>> kinds = SubsamplingChannels("conv.0", "conv.2"), SubsamplingChannels("conv.2", "out")
+        >>> [(kind.matches(module), kind.columns_per_unit(module), kind.parameters_per_unit(module)) for kind in kinds]
+        [(True, 1, 82), (True, 19, 305)]
+        >>> for kind in kinds:
+        ...     kind.keep(module, torch.arange(8) < 3)
+        >>> convolutions[2].weight.shape, module["out"].in_features
+        (torch.Size([3, 3, 3, 3]), 57)
+    """
+
+    convolution: str
+    reader: str
+
+    @property
+    def gate_name(self) -> str:
+        """The layer that reads the channels."""
+        return self.reader
+
+    def matches(self, module: nn.Module) -> bool:
+        """Whether it has both layers with nothing but a ReLU between them, on one number of channels."""
+        convolution, reader = children(module, (self.convolution, self.reader))
+        if not (isinstance(convolution, nn.Conv2d) and isinstance(reader, nn.Conv2d | nn.Linear)):
+            return False
+        channels, columns = convolution.out_channels, reader.weight.shape[1]
+        fit = columns == channels or (isinstance(reader, nn.Linear) and columns % channels == 0)
+        layers = _innermost(module)
+        between = layers[layers.index(convolution) + 1 : layers.index(reader)]
+        return fit and convolution.groups == 1 and [type(layer) for layer in between] == [nn.ReLU]
+
+    def columns_per_unit(self, module: nn.Module) -> int:
+        """The number of frequencies, where a linear layer reads; else 1."""
+        return self.gate(module).weight.shape[1] // self._convolution(module).out_channels
+
+    def parameters_per_unit(self, module: nn.Module) -> int:
+        """A filter with its bias, and its columns; of a filter that other channels pass through, only the bias."""
+        convolution = self._convolution(module)
+        is_first = _innermost(module)[0] is convolution
+        own = row_size(convolution) if is_first else bias_size(convolution)
+        return own + self.columns_per_unit(module) * column_size(self.gate(module))
+
+    def keep(self, module: nn.Module, units: Tensor) -> None:
+        """Shrinks both layers."""
+        channels = kept_indices(units, self.num_units(module))
+        columns = spread(channels, self.columns_per_unit(module))
+        keep_outputs(self._convolution(module), channels)
+        keep_inputs(self.gate(module), columns)
+
+    def _convolution(self, module: nn.Module) -> nn.Conv2d:
+        convolution: nn.Conv2d = child(module, self.convolution)
+        return convolution
+
+
+DEFAULT_KINDS: tuple[UnitKind, ...] = (
+    FeedForwardUnits(),
+    AttentionHeads(),
+    ConvolutionChannels(),
+    SubsamplingChannels("conv.0", "conv.2"),
+    SubsamplingChannels("conv.2", "out.0"),
+    SubsamplingChannels("conv.2", "out"),  # without positions
+    SubsamplingChannels("conv.2", "conv.4"),  # of three convolutions: one frame in 80 ms
+    SubsamplingChannels("conv.4", "out"),
+)
 """The units of ESPnet's transformers and conformers."""
 
 
@@ -267,53 +365,10 @@ def find_units(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> l
     ]
 
 
-def _children(module: nn.Module, names: Sequence[str]) -> list[Any]:
-    return [getattr(module, name, None) for name in names]
-
-
-def _present(module: nn.Module, names: Sequence[str]) -> list[Any]:
-    return [child for child in _children(module, names) if child is not None]
-
-
-def _indices(units: Tensor, num_units: int) -> Tensor:
-    """The numbers of the units to keep.
-
-    Raises:
-        ValueError: If `units` is no choice among them.
-    """
-    if units.dtype != torch.bool or units.shape != (num_units,) or not units.any():
-        raise ValueError(
-            f"keep: got units of {units.dtype} and shape {tuple(units.shape)}, {int(units.count_nonzero())} of them "
-            f"kept; allowed is torch.bool, shape ({num_units},), with at least one True (keep)."
-        )
-    return units.nonzero().flatten()
-
-
-def _row_size(layer: nn.Linear | nn.Conv1d) -> int:
-    """Parameters of one output of a layer."""
-    return layer.weight[0].numel() + int(layer.bias is not None)
-
-
-def _column_size(layer: nn.Linear | nn.Conv1d) -> int:
-    """Parameters of one input of a layer."""
-    return layer.weight[:, 0].numel()
-
-
-def _keep_outputs(layer: nn.Linear | nn.Conv1d, kept: Tensor) -> None:
-    _shrink(layer, "weight", kept, axis=0)
-    _shrink(layer, "bias", kept, axis=0)
-    setattr(layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(kept))
-
-
-def _keep_inputs(layer: nn.Linear | nn.Conv1d, kept: Tensor) -> None:
-    _shrink(layer, "weight", kept, axis=1)
-    setattr(layer, "in_features" if isinstance(layer, nn.Linear) else "in_channels", len(kept))
-
-
-def _shrink(module: nn.Module, name: str, kept: Tensor, axis: int) -> None:
-    """Puts the kept part of a parameter or buffer in its place, if the module has it."""
-    whole = getattr(module, name, None)
-    if whole is None:
-        return
-    part = whole.detach().index_select(axis, kept.to(whole.device))
-    setattr(module, name, nn.Parameter(part, whole.requires_grad) if isinstance(whole, nn.Parameter) else part)
+def _innermost(module: nn.Module) -> list[nn.Module]:
+    """The layers of a module that hold no others, in order; what stands before their weights does not count."""
+    return [
+        layer
+        for name, layer in module.named_modules()
+        if "parametrizations" not in name and (is_parametrized(layer) or not any(True for _ in layer.children()))
+    ]

@@ -16,6 +16,8 @@ from asrsparse.masks.structured import FeedForwardUnits, find_units
 ENCODER_GATES = ["self_attn.linear_out", "feed_forward.w_2", "feed_forward_macaron.w_2", "conv_module.pointwise_conv2"]
 DECODER_GATES = ["self_attn.linear_out", "src_attn.linear_out", "feed_forward.w_2"]
 GATES = {
+    "encoder.embed.conv.2",
+    "encoder.embed.out.0",
     *(f"encoder.encoders.{number}.{gate}" for number in range(2) for gate in ENCODER_GATES),
     *(f"decoder.decoders.0.{gate}" for gate in DECODER_GATES),
 }
@@ -96,7 +98,10 @@ def test_the_report_counts_what_is_there(dense, density, seed):
     assert report.units == {name: (max(1, int(bits.sum())), len(bits)) for name, bits in live.items()}
     assert (report.parameters_before, report.parameters_after) == (num_parameters(dense), num_parameters(model))
     removed = sum(costs[name] * (total - kept) for name, (kept, total) in report.units.items())
-    assert report.parameters_before - report.parameters_after == removed
+    kept_first, _ = report.units["encoder.embed.conv.2"]
+    kept_last, total_last = report.units["encoder.embed.out.0"]
+    between = kept_first * (total_last - kept_last) * 3 * 3  # kernels that go with the last convolution's channels
+    assert report.parameters_before - report.parameters_after == removed + between
 
 
 def test_names_and_classes_stay(dense):
@@ -108,6 +113,7 @@ def test_names_and_classes_stay(dense):
         "decoder.output_layer.weight",
         "decoder.embed.0.weight",
         "encoder.embed.out.0.bias",
+        "encoder.after_norm.weight",
     }
     assert all(small.state_dict()[name].shape == dense.state_dict()[name].shape for name in untouched)
 
@@ -130,6 +136,19 @@ def test_a_model_without_units_stays_as_it_is():
 def test_compacting_again_changes_nothing(dense):
     small = shrink(simulate(dense, 0.5))
     assert same(shrink(small).state_dict(), small.state_dict())
+
+
+def test_a_channel_that_is_heard_by_others_alone_that_go_goes_with_them(dense):
+    model = copy.deepcopy(dense)
+    with torch.no_grad():
+        model.encoder.embed.out[0].weight[:, : 5 * 19] = 0.0  # closes the gates of the last convolution's first five
+        model.encoder.embed.conv[2].weight[5:, 7] = 0.0
+    before = outputs(model)
+    report = compact(model)
+    assert list(report.units)[:2] == ["encoder.embed.conv.2", "encoder.embed.out.0"]
+    assert [report.units[name] for name in list(report.units)[:2]] == [(31, 32), (27, 32)]
+    for one, other in zip(outputs(model), before, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 class TestFitTo:
@@ -160,6 +179,8 @@ class TestFitTo:
             ("encoder.encoders.1.conv_module.pointwise_conv2", 0, "1 to 32 times 1"),
             ("encoder.encoders.1.self_attn.linear_out", 12, "1 to 4 times 8"),
             ("encoder.encoders.1.self_attn.linear_out", 40, "1 to 4 times 8"),
+            ("encoder.embed.conv.2", 33, "1 to 32 times 1"),
+            ("encoder.embed.out.0", 20, "1 to 32 times 19"),
         ],
     )
     def test_shapes_of_no_number_of_units_are_refused_and_change_nothing(self, dense, gate, columns, allowed):
@@ -218,7 +239,7 @@ class TestMasks:
         for change in (compact, lambda model: fit_to(model, dense.state_dict())):
             with pytest.raises(
                 ValueError,
-                match=r"encoders\.0\.\w+\.\w+: got a module under a mask .*finish\('sparse', optimizer\) first",
+                match=r"encoder\.embed\.conv\.2: got a module under a mask .*finish\('sparse', optimizer\) first",
             ):
                 change(model)
 
