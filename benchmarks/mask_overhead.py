@@ -127,21 +127,22 @@ def make_batch(size: int, seconds: float) -> Batch:
 
 
 def measure(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each step, by row: of the clock, and of the processor. The first step of each is not counted."""
-    trainees = {row: make(options, row) for row in ROWS}
+    """Seconds of each step, by row: of the clock, and of the processor. The dense model is measured beside each row."""
     seconds: dict[str, dict[str, list[float]]] = {row: {"clock": [], "processor": []} for row in ROWS}
-    turns = [(number, row) for number in range(options.rounds + 1) for row in ROWS]
-    for number, row in track(turns, description="Training"):
-        clock, processor = time.perf_counter(), time.process_time()
-        trainees[row].step()
-        if number:
-            seconds[row]["clock"].append(time.perf_counter() - clock)
-            seconds[row]["processor"].append(time.process_time() - processor)
+    for row in track([row for row in ROWS if row != "dense"], description="Training"):
+        trainees = {name: make(options, name) for name in ("dense", row)}
+        for number in range(options.rounds + 1):
+            for name, trainee in trainees.items():
+                clock, processor = time.perf_counter(), time.process_time()
+                trainee.step()
+                if number:  # the first step is not counted: it allocates
+                    seconds[name]["clock"].append(time.perf_counter() - clock)
+                    seconds[name]["processor"].append(time.process_time() - processor)
     return seconds
 
 
 def memory(options: argparse.Namespace, row: str) -> dict[str, float]:
-    """The peak memory of a process that takes three steps, and its optimiser's, in GiB."""
+    """The peak memory of a process that takes two steps, and its optimiser's, in GiB."""
     command = [sys.executable, __file__, "--memory-of", row, "--model", options.model, "--precision", options.precision]
     command += ["--batch", str(options.batch), "--seconds", str(options.seconds), "--threads", str(options.threads)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -151,10 +152,17 @@ def memory(options: argparse.Namespace, row: str) -> dict[str, float]:
 def print_memory(options: argparse.Namespace, row: str) -> None:
     """What `memory` reads."""
     trainee = make(options, row)
-    for _ in range(3):
+    for _ in range(2):
         trainee.step()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     sys.stdout.write(json.dumps({"peak": peak, "optimizer": trainee.optimizer_gib}) + "\n")
+
+
+def ratio_to_dense(seconds: dict[str, dict[str, list[float]]], row: str, by: str) -> float:
+    """The median of a row over that of the dense steps that were taken beside it."""
+    values, dense = seconds[row][by], seconds["dense"][by]
+    first = max(list(ROWS).index(row) - 1, 0) * len(values) if row != "dense" else 0
+    return statistics.median(values) / statistics.median(dense[first : first + len(values)])
 
 
 def show(
@@ -163,8 +171,7 @@ def show(
     """Prints the table and the line of JSON."""
     title = f"{options.model}, {options.batch} x {options.seconds:g} s, {options.precision}, {options.threads} threads"
     medians = {row: {by: statistics.median(values) for by, values in of.items()} for row, of in seconds.items()}
-    dense = medians["dense"]
-    ratios = {row: {by: median / dense[by] for by, median in of.items()} for row, of in medians.items()}
+    ratios = {row: {by: ratio_to_dense(seconds, row, by) for by in of} for row, of in medians.items()}
     columns = ("masks", "s a step", "of dense", "processor s", "of dense", "peak GiB", "more", "optimiser GiB")
     table = Table(*columns, title=title)
     for row, of in medians.items():
