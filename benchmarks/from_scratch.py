@@ -10,7 +10,8 @@ weights train on from there; `magnitude` and `random` set theirs at that moment,
 having learned under masks. A training has *learned* where the word error rate is below 80 %.
 
 What is trained already is not trained again, so that it may be stopped and called again. Prints a table and one line of
-JSON; leaves RESULTS.md, and the losses over the epochs in losses.png, in the folder.
+JSON; leaves RESULTS.md in the folder, with the losses over the epochs in losses.png and the gradient norms of all
+layers in gradients.png.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from rich import box
@@ -34,6 +36,7 @@ from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from asrsparse.config import compose_config
+from asrsparse.masked_run import read_run
 from asrsparse.report import Row, report
 
 LEARNED_BELOW = 0.8
@@ -196,7 +199,7 @@ def _values(result: Result) -> dict[str, Any]:
     return asdict(result.run) | losses | {"learned": result.learned} | asdict(result.scored)
 
 
-def plot(path: Path, results: Sequence[Result]) -> None:
+def plot_losses(path: Path, results: Sequence[Result]) -> None:
     """Draws losses over epochs: a column for each setting, training above dev, a colour for each row, a line a seed."""
     settings = list(dict.fromkeys(result.run.setting for result in results))
     colours = {row: f"C{number}" for number, row in enumerate(dict.fromkeys(result.run.row for result in results))}
@@ -212,6 +215,24 @@ def plot(path: Path, results: Sequence[Result]) -> None:
             below.set(xlabel="epoch", yscale="log", ylabel="dev loss per token")
         legend = {line.get_label(): line for axes in columns.flat for line in axes.lines}
         figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=5)
+        figure.savefig(path, dpi=110)
+
+
+def plot_gradients(path: Path, exp_dir: Path, results: Sequence[Result]) -> None:
+    """Draws the norm of the gradient of each layer over the training: a panel for each run, one scale for all."""
+    logs = [read_run(exp_dir / result.run.name) for result in results]
+    norms = [np.log10(log.values["grad_norm"].T + 1e-12) for log in logs]
+    low, high = np.quantile(np.concatenate([norm.ravel() for norm in norms]), [0.02, 0.98])
+    num_rows = -(-len(logs) // 3)
+    with mpl.rc_context({"font.size": 8}):
+        figure = Figure(figsize=(11, 2.6 * num_rows), layout="constrained")
+        panels = figure.subplots(num_rows, 3, squeeze=False, sharex=True)
+        for panel, log, norm in zip(panels.flat, logs, norms, strict=False):
+            image = panel.pcolormesh(log.progress, np.arange(len(log.layers)), norm, vmin=low, vmax=high)
+            panel.set(title=log.name)
+        figure.colorbar(image, ax=panels, label="log10 of the gradient's norm")
+        figure.supxlabel("share of the training")
+        figure.supylabel("layer, from the input up")
         figure.savefig(path, dpi=110)
 
 
@@ -242,7 +263,8 @@ def main() -> None:
     rows = report(options.exp_dir, [run.name for run in runs], method="ctc_greedy").rows
     results = [Result(run, read_losses(options.exp_dir / run.name), row) for run, row in zip(runs, rows, strict=True)]
     show(results)
-    plot(options.exp_dir / "losses.png", results)
+    plot_losses(options.exp_dir / "losses.png", results)
+    plot_gradients(options.exp_dir / "gradients.png", options.exp_dir, results)
 
 
 if __name__ == "__main__":
