@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from asrsparse.masks.moments import clear_moments
+from asrsparse.masks.sharding import local, part_of
 from asrsparse.masks.weights import Weight
 
 
@@ -20,8 +22,8 @@ def write_zeros(weights: Sequence[Weight], dead: Sequence[Tensor], optimizer: Op
         optimizer: The one that trains them.
     """
     for weight, somewhere in zip(weights, dead, strict=True):
-        where = somewhere.to(weight.parameter.device)
-        weight.parameter.masked_fill_(where, 0.0)
+        where = part_of(somewhere, weight.parameter).to(weight.parameter.device)
+        local(weight.parameter).masked_fill_(where, 0.0)
         if optimizer is not None:
             clear_moments(optimizer, weight.parameter, where)
 
@@ -39,30 +41,36 @@ class FixedZeros:
 
     def __init__(self, weight: Weight) -> None:
         self.weight = weight
-        self.dead = torch.zeros(weight.tiling.shape, dtype=torch.bool, device=weight.parameter.device)
+        self._dead = torch.zeros_like(local(weight.parameter.detach()), dtype=torch.bool)  # of this rank's part
         self._collected: Tensor | None = None
         self._collecting = False
-        self._hook = weight.parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-            self._on_gradient
-        )
+        self._hook = self._hook_on(weight.parameter)
+
+    def bind(self) -> None:
+        """Goes on with the parameter that `fully_shard` has put in the place of the whole one."""
+        self._hook.remove()
+        self._hook = self._hook_on(self.weight.parameter)
+        self._dead = part_of(self._dead, self.weight.parameter)
 
     def set(self, dead: Tensor, optimizer: Optimizer | None) -> None:
-        """Takes other weights as dead, and zeroes them and their moments."""
-        self.dead = dead
+        """Takes other weights as dead, and zeroes them and their moments; `dead` is of the whole weight's shape."""
+        self._dead = part_of(dead, self.weight.parameter)
         write_zeros([self.weight], [dead], optimizer)
 
     @torch.no_grad()
     def write(self) -> None:
         """Zeroes the dead weights again."""
-        self.weight.parameter.masked_fill_(self._dead_on(self.weight.parameter), 0.0)
+        held = local(self.weight.parameter)
+        held.masked_fill_(self._dead_on(held), 0.0)
 
     def collect(self) -> None:
         """Keeps the gradients of the next step, those of dead weights too, for `collected`."""
         self._collected, self._collecting = None, True
 
     def collected(self) -> Tensor:
-        """The gradient since `collect`, summed over the batches of the step, of the weight's shape."""
-        gradient = self._collected if self._collected is not None else torch.zeros_like(self.weight.parameter)
+        """The gradient since `collect`, summed over the batches of the step, of this rank's part of the weight."""
+        held = local(self.weight.parameter.detach())
+        gradient = self._collected if self._collected is not None else torch.zeros_like(held)
         self._collected, self._collecting = None, False
         return gradient
 
@@ -70,9 +78,13 @@ class FixedZeros:
         """Lets the gradients pass again."""
         self._hook.remove()
 
+    def _hook_on(self, parameter: nn.Parameter) -> RemovableHandle:
+        return parameter.register_post_accumulate_grad_hook(self._on_gradient)  # type: ignore[no-any-return, no-untyped-call]
+
     def _on_gradient(self, parameter: nn.Parameter) -> None:
-        gradient, dead = parameter.grad, self._dead_on(parameter)
-        assert gradient is not None
+        assert parameter.grad is not None
+        gradient = local(parameter.grad)
+        dead = self._dead_on(gradient)
         if self._collecting:  # over several batches, `grad` has the sum for the living, the last one for the dead
             before = self._collected if self._collected is not None else torch.zeros_like(gradient)
             self._collected = torch.where(dead, before + gradient, gradient)
@@ -80,6 +92,6 @@ class FixedZeros:
 
     def _dead_on(self, tensor: Tensor) -> Tensor:
         """The model may move to another device after its masks were loaded."""
-        if self.dead.device != tensor.device:
-            self.dead = self.dead.to(tensor.device)
-        return self.dead
+        if self._dead.device != tensor.device:
+            self._dead = self._dead.to(tensor.device)
+        return self._dead
