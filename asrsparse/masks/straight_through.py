@@ -139,7 +139,7 @@ class LeakyMask(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight."""
-        mask = self.tiling.expand(self.unit_mask)
+        mask = shard_like(self.tiling.expand(self.unit_mask), weight)
         if not self.is_straight:
             return torch.where(mask, weight, weight * self.leak)
         masked = _StraightThrough.apply(weight, mask)  # type: ignore[no-untyped-call]

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -48,7 +49,7 @@ def methods(exit):
         "learned": LearnedMask(**phase, stable_share=0.0),
         "learned 2:4": LearnedMask(**phase, allocation=NM(2, 4), exclude=["5.*"]),
         "learned units": LearnedMask(**phase, granularity=UNITS),
-        "penalty": LearnedMask(**phase, target_density=None, penalty_weight=100.0, logit=0.2),
+        "penalty": LearnedMask(**phase, target_density=None, penalty_weight=1.0, logit=0.05),
         "random": RandomMask(**phase),
         "snip": SNIP(**phase, density=0.3),
         "rigl": RigL(**phase, every=0.1, density=0.3),
@@ -165,6 +166,12 @@ def states_of(model, masks, optimizer):
     return {"model": full, "masks": masks.state_dict(), "optimizer": optimizer.state_dict()}
 
 
+def saved_names(method):
+    """What torch's checkpoints of sharded models call the weights."""
+    model, _, _ = start(method, with_fsdp)
+    return list(get_model_state_dict(model))
+
+
 def error_of(function, *words):
     try:
         function(*words)
@@ -198,6 +205,7 @@ def main(rank, folder):
     found["unused"] = train(methods("dense")["learned"], with_ddp_of_unused)
     for wrap in (with_ddp, with_fsdp):
         found["accumulated", wrap.__name__] = train(methods("sparse")["rigl"], wrap, accumulate=2)
+    found["saved"] = {name: saved_names(methods("dense")[name]) for name in ("learned", "rigl", "srste")}
     found["errors"] = errors(rank)
     torch.save(found, folder / f"rank_{rank}.pt")
     dist.destroy_process_group()

@@ -85,6 +85,11 @@ def test_a_sharded_run_is_resumed_with_masks_loaded_before_the_shards(ranks, cas
         assert same(resumed["weights"], whole["weights"])
 
 
+@pytest.mark.parametrize("name", ["learned", "rigl", "srste"])
+def test_a_checkpoint_of_a_sharded_model_has_the_plain_names(ranks, name):
+    assert ranks[0]["saved"][name] == list(program.build().state_dict())
+
+
 @pytest.mark.parametrize("wrap", ["with_ddp", "with_fsdp"])
 def test_gradients_of_accumulated_batches_choose_the_same_masks(ranks, reference, wrap):
     for rank in ranks:
