@@ -19,6 +19,8 @@ How it is built, in the order of reading:
     granularity.py       what is a unit: SingleWeights, Blocks, Structured
     allocate.py          how a density is shared out: Global, Uniform, ErdosRenyi, ByPattern, NM
     saliency.py          what a unit is worth: Random, Magnitude, Gradient, ...
+    sharding.py          weights in parts on several ranks (FSDP2)
+    ranks.py             several processes, one set of masks
     moments.py           what the optimiser remembers of a weight
     zeros.py             weights held at zero
     rebirth.py           weights that come back
@@ -32,6 +34,11 @@ How it is built, in the order of reading:
     sparse_masks.py      SparseMasks: the phase that is on, the exit from it, state, counts
     sparse_adamw.py      AdamW that remembers live weights only
     compact.py           structured zeros -> smaller layers
+
+With several processes, attach on each rank to the same weights, and wrap the model then: in `DistributedDataParallel`,
+anew when `masks.phase` changes, or by `fully_shard`, before the optimiser is built. Compile after `attach`. A scaler
+scales the loss and `masks.penalty()` together; `masks.step` comes after `scaler.step`, also where that skipped a step.
+`SparseMasks` says more.
 
 A new method is a small value with `begin(model) -> Phase` (`phases.MaskMethod`).
 

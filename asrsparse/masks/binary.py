@@ -21,7 +21,9 @@ from asrsparse.masks.ranks import sum_over_ranks
 from asrsparse.masks.rebirth import Reborn
 from asrsparse.masks.saliency import Magnitude, Random, Score, Seen
 from asrsparse.masks.settings import MaskSettings
+from asrsparse.masks.sharding import full, is_sharded, join_like
 from asrsparse.masks.weights import Weight
+from asrsparse.masks.zeros import FixedZeros
 from asrsparse.schedules import Constant, Cubic, Schedule
 
 
@@ -176,11 +178,18 @@ class BinaryPhase(SparsePhase):
         self.num_checks = max(self.num_checks, passed) + 1
 
     def _see(self) -> Seen:
-        gradients = [sum_over_ranks(zeros.collected()) for zeros in self._zeros] if self._collecting else []
+        gradients = [_gradient(zeros) for zeros in self._zeros] if self._collecting else []
         self._collecting = False
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.num_checks)
-        values = [weight.parameter.detach() for weight in self.weights]
+        values = [full(weight.parameter.detach()) for weight in self.weights]
         return Seen(values, gradients, [weight.tiling for weight in self.weights], generator)
+
+
+def _gradient(zeros: FixedZeros) -> Tensor:
+    """The gradient of a whole weight over the batches of all ranks, the same on each; FSDP2 has averaged its parts."""
+    if is_sharded(zeros.weight.parameter):
+        return join_like(zeros.collected(), zeros.weight.parameter)
+    return sum_over_ranks(zeros.collected())
 
 
 def _changed_share(weights: Sequence[Weight], before: Sequence[Tensor], now: Sequence[Tensor]) -> float:

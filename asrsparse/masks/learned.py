@@ -23,10 +23,11 @@ from torch.optim import Optimizer
 
 from asrsparse.masks.allocate import Allocation, Global
 from asrsparse.masks.moments import forget
-from asrsparse.masks.parametrized import ParametrizedWeight, SoftMask
+from asrsparse.masks.parametrized import ParametrizedWeight, SoftMask, require_whole
 from asrsparse.masks.phases import Exit, Phase
 from asrsparse.masks.rebirth import Reborn
 from asrsparse.masks.settings import MaskSettings
+from asrsparse.masks.sharding import full, is_sharded, local, part_of, total
 from asrsparse.masks.weights import Weight
 from asrsparse.schedules import Geometric, Schedule
 
@@ -136,7 +137,7 @@ class LearnedPhase(Phase):
 
     def unit_masks(self) -> list[Tensor]:
         """The units whose logit is positive."""
-        return [logits.detach() > 0.0 for logits in self.logits]
+        return [logits > 0.0 for logits in self._full_logits()]
 
     def param_groups(self) -> list[dict[str, Any]]:
         """The logits have their own learning rate and no decay, and may lie in the optimiser after their end."""
@@ -147,7 +148,7 @@ class LearnedPhase(Phase):
         if self.settings.penalty_weight == 0.0 or not self._masked:
             return super().penalty()
         on_logits = self.settings.penalty_on == "logits"
-        totals = [(soft.logits if on_logits else soft.mask()).sum() for soft in self._soft_masks]
+        totals = [total(soft.logits if on_logits else soft.mask()) for soft in self._soft_masks]
         return self.settings.penalty_weight / self._num_units * torch.stack(totals).sum()
 
     @torch.no_grad()
@@ -170,7 +171,8 @@ class LearnedPhase(Phase):
             masked.remove()
         for logits in self.logits:
             logits.grad = None
-            logits.data = logits.data.new_empty(0)
+            if not is_sharded(logits):  # those are FSDP2's
+                logits.data = logits.data.new_empty(0)
             if optimizer is not None:
                 forget(optimizer, logits)
 
@@ -179,12 +181,13 @@ class LearnedPhase(Phase):
         """The products theta * sigmoid(l * phi)."""
         if not self._masked:
             return super().effective_weights()
-        pairs = zip(self.weights, self._soft_masks, strict=True)
-        return [soft_mask(weight.parameter).detach() for weight, soft_mask in pairs]
+        triples = zip(self.weights, self._soft_masks, self._full_logits(), strict=True)
+        return [soft_mask.product(full(weight.parameter), logits).detach() for weight, soft_mask, logits in triples]
 
     def summary(self) -> dict[str, float]:
         """The temperature, the share of near-binary masks, and the penalty: its weight, and the shift of the logits."""
-        near = sum((soft.mask().detach() - 0.5).abs().gt(0.5 - _NEAR_BINARY).sum().item() for soft in self._soft_masks)
+        masks = [full(soft_mask.mask().detach()) for soft_mask in self._soft_masks]
+        near = sum((mask - 0.5).abs().gt(0.5 - _NEAR_BINARY).sum().item() for mask in masks)
         return {
             "temperature": self._temperature.item(),
             "near_binary_share": near / self._num_units,
@@ -196,7 +199,7 @@ class LearnedPhase(Phase):
         """The logits and the masks at the last check, by the names of their weights, and where the phase stands."""
         names = [weight.name for weight in self.weights]
         return {
-            "logits": dict(zip(names, [logits.detach() for logits in self.logits], strict=True)),
+            "logits": dict(zip(names, self._full_logits(), strict=True)),
             "checked": dict(zip(names, self._checked, strict=False)),
             "num_checks": self.num_checks,
             "share": self._share,
@@ -210,12 +213,21 @@ class LearnedPhase(Phase):
         if state["open"] and not self._masked:
             self._open()
         for weight, logits in zip(self.weights, self.logits, strict=True):
-            logits.copy_(state["logits"][weight.name])
+            local(logits).copy_(part_of(state["logits"][weight.name], logits))
         self._checked = [checked.clone() for checked in state["checked"].values()]
         self.num_checks = state["num_checks"]
         self.changed_share = state["changed_share"]
         self._share = state["share"]
         self._temperature.fill_(self.settings.temperature(self._share))
+
+    def bind(self) -> None:
+        """The logits are sharded with the weights."""
+        super().bind()
+        for weight in () if self._masked else self.weights:
+            require_whole(weight)
+
+    def _full_logits(self) -> list[Tensor]:
+        return [full(logits.detach()) for logits in self.logits]
 
     def _open(self) -> None:
         """Puts the soft masks before the weights."""
@@ -227,12 +239,12 @@ class LearnedPhase(Phase):
         target, reach_by, limit = self.settings.target_density, self.settings.reach_by, self.settings.max_logit
         if target is not None:
             due = 1.0 if share >= reach_by else (share - self._share) / (reach_by - self._share)
-            thresholds = self.settings.allocation.thresholds(self.weights, self.logits, target)
+            thresholds = self.settings.allocation.thresholds(self.weights, self._full_logits(), target)
             self._mean_shift = due * torch.stack([threshold.mean() for threshold in thresholds]).mean()
             for logits, threshold in zip(self.logits, thresholds, strict=True):
-                logits.sub_(due * threshold)
+                local(logits).sub_(due * part_of(threshold, logits))
         for logits in self.logits:
-            logits.clamp_(-limit, limit)
+            local(logits).clamp_(-limit, limit)
 
     def _check(self) -> None:
         """Compares the masks with those of the last check, where one is due: SR-STE's SAD, in bits (2102.04010)."""

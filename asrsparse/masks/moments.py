@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from asrsparse.masks.sharding import local
+
 
 def clear_moments(optimizer: Optimizer, parameter: nn.Parameter, dead: Tensor) -> None:
     """Zeroes the moments of the dead weights, so that neither momentum nor an old scale moves them later.
@@ -15,11 +17,11 @@ def clear_moments(optimizer: Optimizer, parameter: nn.Parameter, dead: Tensor) -
     Args:
         optimizer: Any torch optimiser.
         parameter: One of its parameters.
-        dead: True where the mask is zero, bool, of the parameter's shape.
+        dead: True where the mask is zero, bool, of the shape of this rank's part of the parameter.
     """
     for moment in optimizer.state.get(parameter, {}).values():
         if isinstance(moment, Tensor) and moment.shape == parameter.shape:
-            moment.masked_fill_(dead, 0.0)
+            local(moment).masked_fill_(dead, 0.0)
 
 
 def forget(optimizer: Optimizer, parameter: nn.Parameter) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from asrsparse.masks.sharding import is_sharded
 from asrsparse.masks.weights import Tiling, Weight
 
 _ORIGINAL = "parametrizations.weight.original"
@@ -44,9 +45,11 @@ class SoftMask(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight, in the weight's own precision (autocast casts the product, as it casts a plain weight)."""
-        masked = _MaskedProduct.apply(  # type: ignore[no-untyped-call]
-            weight, self.logits, self.temperature, self.tiling
-        )
+        return self.product(weight, self.logits)
+
+    def product(self, weight: Tensor, logits: Tensor) -> Tensor:
+        """The same with given logits."""
+        masked = _MaskedProduct.apply(weight, logits, self.temperature, self.tiling)  # type: ignore[no-untyped-call]
         return cast(Tensor, masked)
 
 
@@ -85,9 +88,13 @@ class ParametrizedWeight:
     Args:
         weight: The weight.
         parametrization: Maps the weight to what the model computes with; may have the parameter `logits`.
+
+    Raises:
+        ValueError: If the weight is sharded already.
     """
 
     def __init__(self, weight: Weight, parametrization: nn.Module) -> None:
+        require_whole(weight)
         self.weight = weight
         parametrize.register_parametrization(weight.module, "weight", parametrization)
         self._hooks = (
@@ -96,10 +103,31 @@ class ParametrizedWeight:
         )
 
     def remove(self) -> None:
-        """Leaves the plain module with the plain weight."""
+        """Leaves the plain module with the plain weight.
+
+        Under FSDP2, the place of the weight has to stay, since it is there that its parts are put together: the module
+        keeps a parametrisation that passes the weight on, under the plain names.
+        """
+        if is_sharded(self.weight.parameter):
+            masks = cast(nn.ModuleList, self.weight.module.get_submodule("parametrizations.weight"))
+            masks[0] = nn.Identity()
+            return
         for hook in self._hooks:
             hook.remove()
         _restore_plain_module(self.weight)
+
+
+def require_whole(weight: Weight) -> None:
+    """Checks that a mask may still be put before a weight.
+
+    Raises:
+        ValueError: If `fully_shard` has cut the weight up: FSDP2 puts its parts together where it found it.
+    """
+    if is_sharded(weight.parameter):
+        raise ValueError(
+            f"{weight.name}: got a weight that fully_shard has sharded before its mask was there; allowed is a mask of "
+            "this method that is there first. Call SparseMasks.attach before fully_shard, and use start=0."
+        )
 
 
 def _restore_plain_module(weight: Weight) -> None:

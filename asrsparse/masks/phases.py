@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.rebirth import Reborn
+from asrsparse.masks.sharding import full
 from asrsparse.masks.weights import Weight, release
 from asrsparse.masks.zeros import FixedZeros
 
@@ -82,9 +83,13 @@ class Phase(ABC):
     def end(self, optimizer: Optimizer | None) -> None:  # noqa: B027 (nothing to do by default)
         """Leaves the model plain, with its weights as they are; `optimizer` is None where none exists yet."""
 
+    def bind(self) -> None:
+        """Goes on with the parameters that `fully_shard` has put in the place of whole ones; called once."""
+        self.reborn.bind()
+
     def effective_weights(self) -> list[Tensor]:
-        """The weights with which the model computes now."""
-        return [weight.parameter.detach() for weight in self.weights]
+        """The weights with which the model computes now, whole."""
+        return [full(weight.parameter.detach()) for weight in self.weights]
 
     def summary(self) -> dict[str, float]:
         """Numbers of this phase to log, next to its density."""
@@ -160,8 +165,9 @@ class SparsePhase(Phase):
 
     def set_masks(self, unit_masks: Sequence[Tensor], optimizer: Optimizer | None) -> None:
         """Zeroes what the masks drop, and lets what they newly keep start anew, from zero."""
-        live = [weight.tiling.expand(mask) for weight, mask in zip(self.weights, unit_masks, strict=True)]
-        born = [now & ~zeros.live.to(now.device) for zeros, now in zip(self._zeros, live, strict=True)]
+        triples = list(zip(self.weights, self._unit_masks, unit_masks, strict=True))
+        live = [weight.tiling.expand(now) for weight, _, now in triples]
+        born = [weight.tiling.expand(now & ~before.to(now.device)) for weight, before, now in triples]
         self.reborn.drop([~now for now in live])
         self.reborn.add(born)
         for zeros, now in zip(self._zeros, live, strict=True):
@@ -183,6 +189,12 @@ class SparsePhase(Phase):
         for zeros in self._zeros:
             zeros.write()
         return False
+
+    def bind(self) -> None:
+        """Holds the zeros of this rank's parts of the weights."""
+        super().bind()
+        for zeros in self._zeros:
+            zeros.bind()
 
     def end(self, optimizer: Optimizer | None) -> None:
         """Lets the gradients of the dead weights pass again."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from asrsparse.masks.sharding import is_sharded, join_like, local, part_of
 from asrsparse.masks.weights import Weight
 
 _FADED = 0.95  # Adam's correction of its second moment, from which on a cohort is left to the optimiser alone
@@ -27,7 +28,7 @@ class _Cohort:
 
     Attributes:
         number: Of the weight.
-        indices: Into the flattened weight, int64.
+        indices: Into the flattened weight, int64; with FSDP2, into this rank's part of it.
         before: The values that they had before the optimiser's next step.
         age: Optimiser steps since.
     """
@@ -57,7 +58,7 @@ class Reborn:
 
     @property
     def num_weights(self) -> int:
-        """How many are still new."""
+        """How many are still new, in this rank's parts of the weights."""
         return sum(cohort.indices.numel() for cohort in self._cohorts)
 
     @torch.no_grad()
@@ -65,50 +66,91 @@ class Reborn:
         """Takes in new weights, with the values that they have.
 
         Args:
-            born: Bool, one for each masked weight, of its shape.
+            born: Bool, one for each masked weight, of its whole shape.
         """
         for number, newborn in enumerate(born):
-            indices = newborn.flatten().nonzero().squeeze(1)
-            if indices.numel():
+            if newborn.any():
+                indices = part_of(newborn, self._weights[number].parameter).flatten().nonzero().squeeze(1)
                 self._cohorts.append(_Cohort(number, indices, self._values(number, indices)))
 
     def drop(self, dead: Sequence[Tensor]) -> None:
         """Forgets those that are dropped again; `dead` as in `add`."""
         for cohort in self._cohorts:
             cohort.move_to(dead[cohort.number].device)
-            alive = ~dead[cohort.number].flatten()[cohort.indices]
+            held = part_of(dead[cohort.number], self._parameter(cohort))
+            alive = ~held.flatten()[cohort.indices]
             cohort.indices, cohort.before = cohort.indices[alive], cohort.before[alive]
-        self._cohorts = [cohort for cohort in self._cohorts if cohort.indices.numel()]
+        self._cohorts = [cohort for cohort in self._cohorts if self._may_matter(cohort)]
 
     @torch.no_grad()
     def step(self, optimizer: Optimizer) -> None:
         """Scales what the optimiser's last step changed in them; to be called after each."""
-        for cohort in self._cohorts:
-            self._step(cohort, optimizer)
-        self._cohorts = [cohort for cohort in self._cohorts if cohort.indices.numel()]
+        self._cohorts = [cohort for cohort in self._cohorts if self._step(cohort, optimizer)]
 
-    def _step(self, cohort: _Cohort, optimizer: Optimizer) -> None:
-        parameter = self._weights[cohort.number].parameter
+    def _step(self, cohort: _Cohort, optimizer: Optimizer) -> bool:
+        """Returns whether they are still new."""
+        parameter = self._parameter(cohort)
         cohort.move_to(parameter.device)
         correction = _BiasCorrection.of(parameter, optimizer)
         cohort.age += 1
         warmup = min(1.0, cohort.age / max(self._warmup_steps, 1))
         after = self._values(cohort.number, cohort.indices)
         cohort.before = torch.lerp(cohort.before, after, warmup * correction.factor(cohort.age))
-        parameter.view(-1)[cohort.indices] = cohort.before
-        if cohort.age >= self._warmup_steps and correction.has_faded(cohort.age):
-            cohort.indices, cohort.before = cohort.indices[:0], cohort.before[:0]
+        local(parameter).view(-1)[cohort.indices] = cohort.before
+        return cohort.age < self._warmup_steps or not correction.has_faded(cohort.age)
+
+    def _parameter(self, cohort: _Cohort) -> nn.Parameter:
+        return self._weights[cohort.number].parameter
 
     def _values(self, number: int, indices: Tensor) -> Tensor:
-        return self._weights[number].parameter.detach().flatten()[indices]
+        return local(self._weights[number].parameter.detach()).flatten()[indices]
+
+    def _may_matter(self, cohort: _Cohort) -> bool:
+        """Other ranks may hold some where this one holds none: all ranks keep the same list of cohorts."""
+        return cohort.indices.numel() > 0 or is_sharded(self._parameter(cohort))
+
+    def bind(self) -> None:
+        """Goes on with this rank's parts of the weights, after `fully_shard` has cut them up."""
+        self._cohorts = [_part(cohort, self._parameter(cohort)) for cohort in self._cohorts]
 
     def state_dict(self) -> dict[str, Any]:
-        """The cohorts: tensors and plain numbers."""
-        return {"cohorts": [[c.number, c.indices, c.before, c.age] for c in self._cohorts]}
+        """The cohorts of whole weights: tensors and plain numbers. To be called on all ranks."""
+        whole = [_whole(cohort, self._parameter(cohort)) for cohort in self._cohorts]
+        return {"cohorts": [[c.number, c.indices, c.before, c.age] for c in whole if c.indices.numel()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state` was taken; the weights may be loaded before or after."""
         self._cohorts = [_Cohort(*cohort) for cohort in state["cohorts"]]
+        self.bind()
+
+
+def _part(cohort: _Cohort, parameter: nn.Parameter) -> _Cohort:
+    """Of a cohort of a whole weight, those that are in this rank's part."""
+    if not is_sharded(parameter):
+        return cohort
+    is_in = part_of(_spread(cohort.indices, torch.ones_like(cohort.before), parameter.shape), parameter)
+    before = part_of(_spread(cohort.indices, cohort.before, parameter.shape), parameter)
+    return _picked(cohort, is_in, before)
+
+
+def _whole(cohort: _Cohort, parameter: nn.Parameter) -> _Cohort:
+    """The cohort of the whole weight of which this rank has a part."""
+    if not is_sharded(parameter):
+        return cohort
+    shape = local(parameter.detach()).shape
+    is_in = join_like(_spread(cohort.indices, torch.ones_like(cohort.before), shape), parameter)
+    before = join_like(_spread(cohort.indices, cohort.before, shape), parameter)
+    return _picked(cohort, is_in, before)
+
+
+def _spread(indices: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    """Values at their places in a tensor, zero elsewhere."""
+    return values.new_zeros(shape.numel()).index_copy_(0, indices, values).view(shape)
+
+
+def _picked(cohort: _Cohort, is_in: Tensor, before: Tensor) -> _Cohort:
+    indices = is_in.flatten().nonzero().squeeze(1)
+    return _Cohort(cohort.number, indices, before.flatten()[indices], cohort.age)
 
 
 @dataclass(frozen=True)

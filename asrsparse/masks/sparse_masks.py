@@ -10,6 +10,8 @@ from torch.optim import Optimizer
 from asrsparse.masks.moments import require_held
 from asrsparse.masks.phases import DensePhase, Exit, MaskMethod, Phase, SparsePhase, all_ones
 from asrsparse.masks.ranks import require_same_on_all_ranks
+from asrsparse.masks.sharding import full, is_sharded
+from asrsparse.masks.weights import parameter_of
 from asrsparse.masks.zeros import write_zeros
 
 logger = logging.getLogger(__name__)
@@ -22,18 +24,36 @@ class SparseMasks:
     at any time, while the masks have a state dict of their own. Attach before the optimiser is built, to a model in the
     precision in which it will be trained.
 
-    With DDP, all ranks hold the same masks, since they follow from gradients that are averaged; `fingerprint` is there
-    to compare. When `step` returns True, wrap the model in DDP anew: its reducer would wait for the gradients of the
-    logits, which have gone. Or wrap it with `find_unused_parameters=True` from the start.
+    **Works with**
+
+    * `torch.compile`: a mask that comes or goes before a weight makes another model, which is compiled once; no step,
+      moving mask or temperature is. Compile after `attach`.
+    * autocast, gradient scalers, accumulated batches, clipping: as without masks. `penalty` is a term of the loss, and
+      is scaled and divided with it.
+    * copies and `AveragedModel`: their state dicts have the plain names. Averages are of the weights before the mask;
+      make them anew when `phase` changes, since the parameters of a module are others then.
+    * DDP: masks follow from averaged gradients, and all ranks compare theirs at every choice. Wrap the model after
+      `attach`, and anew when `phase` changes: its reducer would wait for logits that have gone and leave out those
+      that have come. With `find_unused_parameters=True`, an exit needs no new wrapper.
+    * FSDP2: `attach` first, to weights in float32 (lower ones by its `MixedPrecisionPolicy`), `load_state_dict` where a
+      run is resumed, then `fully_shard` of blocks and `model`, then the optimiser from `param_groups`. Weights, logits
+      and moments are sharded; masks are whole on each rank, as are the weights while masks are chosen: for SRSTE and
+      `DecayingMask` in each step, as are the logits of `LearnedMask`. These three must begin with `start=0`; after the
+      exit their modules pass the weights on, and logits are still gathered, until the run is resumed. What tells of
+      masks (`density`, `summary`, `fingerprint`, state dicts) is to be called on all ranks.
     """
 
     def __init__(self, model: nn.Module, method: MaskMethod) -> None:
         self._model = model
-        self._parameters = dict(model.named_parameters())  # the model's own, before any mask
+        self._owners = _owners(model)  # of the model's parameters, before any mask
+        self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        """The number of weights in the model, masked or not; logits are not counted."""
         self._phase: Phase = method.begin(model)
         self._signature = _signature(self._phase)
         self._extra_groups = self._phase.param_groups()
         self._finished = False
+        self._is_sharded = any(is_sharded(parameter) for parameter in self._parameters())
+        self._num_compared = 0  # checks after which ranks compared their masks
         self.exit_summary: dict[str, float] = {}
         """The `summary` of the masks at the moment of their exit; empty before it."""
 
@@ -69,11 +89,6 @@ class SparseMasks:
     def phase(self) -> str:
         """How the model computes now: `"dense"`, `"learning"`, `"following"` or `"sparse"`."""
         return self._phase.name
-
-    @property
-    def num_parameters(self) -> int:
-        """The number of weights in the model, masked or not; logits are not counted."""
-        return sum(parameter.numel() for parameter in self._parameters.values())
 
     @property
     def num_masked(self) -> int:
@@ -114,8 +129,12 @@ class SparseMasks:
         Args:
             lr: Learning rate of the model's parameters.
             weight_decay: Weight decay of those with two dimensions or more.
+
+        Raises:
+            ValueError: If `fully_shard` came before a mask that it has to find.
         """
-        trained = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
+        self._bind()
+        trained = [parameter for parameter in self._parameters() if parameter.requires_grad]
         matrices = [parameter for parameter in trained if parameter.dim() >= 2]
         vectors = [parameter for parameter in trained if parameter.dim() < 2]
         return [
@@ -144,10 +163,10 @@ class SparseMasks:
         if not 0.0 <= progress <= 1.0:
             raise ValueError(f"masks.step: got progress={progress}, allowed is the share of training done, in [0, 1].")
         self._require_ours(optimizer)
-        num_checks = self._phase.num_checks
         is_over = self._phase.step(progress, optimizer)
-        if self._phase.num_checks != num_checks:
+        if self._phase.num_checks != self._num_compared:
             require_same_on_all_ranks(self.fingerprint())
+            self._num_compared = self._phase.num_checks
         if not is_over or self._phase.exit is None:
             return False
         self.finish(self._phase.exit, optimizer)
@@ -201,8 +220,10 @@ class SparseMasks:
         return digest.hexdigest()
 
     def baked_state_dict(self) -> dict[str, Tensor]:
-        """The model's state dict with the weights that it computes with; loads strictly into the plain model."""
+        """The model's state dict with the weights that it computes with, whole; loads strictly into the plain model."""
         state = self._model.state_dict()
+        for name, value in state.items():
+            state[name] = full(value)
         for weight, effective in zip(self._phase.weights, self._phase.effective_weights(), strict=True):
             state[weight.name] = effective
         return state
@@ -238,6 +259,17 @@ class SparseMasks:
         self._phase.load_state_dict(state)
         self.exit_summary = dict(state["exit_summary"])
 
+    def _parameters(self) -> list[nn.Parameter]:
+        """The model's own, in its order."""
+        return [parameter_of(module, name) for module, name in self._owners]
+
+    def _bind(self) -> None:
+        """Goes on with the parameters that `fully_shard` has put in the place of those that were there at `attach`."""
+        if not self._is_sharded and any(is_sharded(parameter) for parameter in self._parameters()):
+            self._phase.bind()
+            self._extra_groups = self._extra_groups if self._finished else self._phase.param_groups()
+            self._is_sharded = True
+
     def _require_ours(self, optimizer: Optimizer) -> None:
         logits = (parameter for group in self._extra_groups for parameter in group["params"])
         require_held(optimizer, (weight.parameter for weight in self._phase.weights), "masked weights")
@@ -255,6 +287,15 @@ class SparseMasks:
         write_zeros(before.weights, dead, optimizer)
         before.reborn.add(dead)
         self._phase = DensePhase(before.weights, before.reborn)
+
+
+def _owners(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """The module of each parameter and its name there, in the model's order: these outlive the parameter."""
+    owners: dict[nn.Parameter, tuple[nn.Module, str]] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            owners.setdefault(parameter, (module, name))
+    return list(owners.values())
 
 
 def _signature(phase: Phase) -> str:

@@ -3,6 +3,9 @@
 The model computes with the largest weights alone, and the others keep their values, so that they may return. Two ways
 to train those: SR-STE passes the gradient straight through the mask and pulls them towards zero; a decaying mask lets
 ever less of them through. At the exit, they are zeroed as with any other method.
+
+The pull is the gradient of a term of the loss (`penalty`), so that it counts the same where a scaler scales the loss,
+or accumulation divides it.
 """
 
 from abc import abstractmethod
@@ -15,11 +18,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.allocate import NM, Allocation
-from asrsparse.masks.parametrized import ParametrizedWeight
+from asrsparse.masks.parametrized import ParametrizedWeight, require_whole
 from asrsparse.masks.phases import Phase, all_ones
 from asrsparse.masks.rebirth import Reborn
 from asrsparse.masks.saliency import Magnitude, Seen
 from asrsparse.masks.settings import MaskSettings
+from asrsparse.masks.sharding import full, shard_like, total
 from asrsparse.masks.weights import Weight
 from asrsparse.schedules import Linear, Schedule
 
@@ -54,7 +58,7 @@ class FollowingMask(MaskSettings):
 
     @abstractmethod
     def decay(self) -> float:
-        """The pull of a dropped weight towards zero, added to its gradient; 0 for none."""
+        """The pull of a dropped weight w towards zero: its gradient gets w times this; 0 for none."""
 
     @abstractmethod
     def leak(self, share: float) -> float:
@@ -131,35 +135,32 @@ class LeakyMask(nn.Module):
         self.register_buffer("unit_mask", all_ones([weight])[0], persistent=False)
         self.tiling = weight.tiling
         self.leak = leak
-        self.pull = settings.decay()
         self.is_straight = settings.is_straight
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight."""
-        mask = self.tiling.expand(self.unit_mask)
+        mask = shard_like(self.tiling.expand(self.unit_mask), weight)
         if not self.is_straight:
             return torch.where(mask, weight, weight * self.leak)
-        masked = _StraightThrough.apply(weight, mask, self.pull)  # type: ignore[no-untyped-call]
+        masked = _StraightThrough.apply(weight, mask)  # type: ignore[no-untyped-call]
         return cast(Tensor, masked)
 
 
 class _StraightThrough(torch.autograd.Function):
-    """w m, whose gradient to w is that of the product plus the pull (1 - m) w."""
+    """w m, whose gradient to w is that of the product."""
 
     @staticmethod
-    def forward(weight: Tensor, mask: Tensor, pull: float) -> Tensor:
+    def forward(weight: Tensor, mask: Tensor) -> Tensor:
         return weight.masked_fill(~mask, 0.0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        weight, mask, ctx.pull = inputs
-        ctx.save_for_backward(weight, mask)
+        """Nothing is kept for the gradient."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        weight, mask = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = gradients
-        return gradient + ctx.pull * weight.masked_fill(mask, 0.0), None, None
+        return gradient, None
 
 
 class FollowingPhase(Phase):
@@ -196,6 +197,21 @@ class FollowingPhase(Phase):
         """The masks of the next step."""
         return [mask.unit_mask for mask in self._masks]
 
+    def penalty(self) -> Tensor:
+        """Half the squares of dropped weights times the pull, whose gradient is the pull."""
+        pull = self.settings.decay()
+        if pull == 0.0 or not self._masked:
+            return super().penalty()
+        pairs = zip(self.weights, self._masks, strict=True)
+        squares = [_sum_of_squares(weight, mask.unit_mask) for weight, mask in pairs]
+        return 0.5 * pull * torch.stack(squares).sum()
+
+    def bind(self) -> None:
+        """The masks stay whole."""
+        super().bind()
+        for weight in () if self._masked else self.weights:
+            require_whole(weight)
+
     @torch.no_grad()
     def step(self, progress: float, optimizer: Optimizer) -> bool:
         """Chooses the masks anew."""
@@ -218,7 +234,8 @@ class FollowingPhase(Phase):
         """The masked weights."""
         if not self._masked:
             return super().effective_weights()
-        return [mask(weight.parameter).detach() for weight, mask in zip(self.weights, self._masks, strict=True)]
+        pairs = zip(self.weights, self._masks, strict=True)
+        return [mask(full(weight.parameter)).detach() for weight, mask in pairs]
 
     def summary(self) -> dict[str, float]:
         """The factor on dropped weights."""
@@ -253,7 +270,7 @@ class FollowingPhase(Phase):
 
     def _follow(self) -> None:
         """Masks the smallest weights."""
-        values = [weight.parameter.detach() for weight in self.weights]
+        values = [full(weight.parameter.detach()) for weight in self.weights]
         seen = Seen(values, [], [weight.tiling for weight in self.weights], torch.Generator())
         chosen = self.settings.allocation.choose(self.weights, Magnitude()(seen), self.settings.density)
         for mask, unit_mask in zip(self._masks, chosen, strict=True):
@@ -268,3 +285,9 @@ class FollowingPhase(Phase):
         changed = sum(int((now != before).sum()) for now, before in pairs)
         self.changed_share = changed / sum(weight.num_units for weight in self.weights)
         self._checked, self.num_checks = [now.clone() for now, _ in pairs], num_checks
+
+
+def _sum_of_squares(weight: Weight, unit_mask: Tensor) -> Tensor:
+    """Of what the mask drops, a 0-d tensor."""
+    kept = shard_like(weight.tiling.expand(unit_mask), weight.parameter)
+    return total(weight.parameter.masked_fill(kept, 0.0).square())

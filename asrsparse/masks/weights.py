@@ -74,8 +74,7 @@ class Weight:
     @property
     def parameter(self) -> nn.Parameter:
         """The weight itself, also where a mask stands before it."""
-        own = dict(self.module.named_parameters())
-        return own["weight"] if "weight" in own else own["parametrizations.weight.original"]
+        return parameter_of(self.module, "weight")
 
     @property
     def num_units(self) -> int:
@@ -86,6 +85,12 @@ class Weight:
     def size(self) -> int:
         """The number of the model's parameters that the mask decides on."""
         return self.num_units * self.parameters_per_unit
+
+
+def parameter_of(module: nn.Module, name: str) -> nn.Parameter:
+    """A module's own parameter as it is now: behind a mask, or that which `fully_shard` has put in its place."""
+    own = dict(module.named_parameters())
+    return own[name] if name in own else own[f"parametrizations.{name}.original"]
 
 
 def find_weights(model: nn.Module) -> list[Weight]:

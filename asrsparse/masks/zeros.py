@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from asrsparse.masks.moments import clear_moments
+from asrsparse.masks.sharding import is_sharded, local, part_of
 from asrsparse.masks.sparse_adamw import LIVE
 from asrsparse.masks.weights import Weight
 
@@ -21,8 +23,8 @@ def write_zeros(weights: Sequence[Weight], dead: Sequence[Tensor], optimizer: Op
         optimizer: The one that trains them.
     """
     for weight, somewhere in zip(weights, dead, strict=True):
-        where = somewhere.to(weight.parameter.device)
-        weight.parameter.masked_fill_(where, 0.0)
+        where = part_of(somewhere, weight.parameter).to(weight.parameter.device)
+        local(weight.parameter).masked_fill_(where, 0.0)
         if optimizer is not None:
             clear_moments(optimizer, weight.parameter, where)
 
@@ -40,42 +42,52 @@ class FixedZeros:
 
     def __init__(self, weight: Weight) -> None:
         self.weight = weight
-        self.live = torch.ones(weight.tiling.shape, dtype=torch.bool, device=weight.parameter.device)
+        self._live = torch.ones_like(local(weight.parameter.detach()), dtype=torch.bool)  # of this rank's part
         self._collected: Tensor | None = None
         self._collecting = False
-        self._hook = weight.parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-            self._on_gradient
-        )
+        self._hook = self._hook_on(weight.parameter)
+
+    def bind(self) -> None:
+        """Goes on with the parameter that `fully_shard` has put in the place of the whole one."""
+        self._hook.remove()
+        self._hook = self._hook_on(self.weight.parameter)
+        self._live = part_of(self._live, self.weight.parameter)
 
     def set(self, live: Tensor, optimizer: Optimizer | None) -> None:
-        """Takes other weights as live, and zeroes the rest and their moments."""
-        self.live = live
-        setattr(self.weight.parameter, LIVE, live)
+        """Takes other weights as live, and zeroes the rest and their moments; `live` is of the whole weight's shape."""
+        self._live = part_of(live, self.weight.parameter)
+        self._tell(self._live)
         write_zeros([self.weight], [~live], optimizer)
 
     @torch.no_grad()
     def write(self) -> None:
         """Zeroes the dead weights again."""
-        self.weight.parameter.mul_(self._live_on(self.weight.parameter))  # ten times as fast as to fill them
+        held = local(self.weight.parameter)
+        held.mul_(self._live_on(held))  # ten times as fast as to fill them
 
     def collect(self) -> None:
         """Keeps the gradients of the next step, those of dead weights too, for `collected`."""
         self._collected, self._collecting = None, True
 
     def collected(self) -> Tensor:
-        """The gradient since `collect`, summed over the batches of the step, of the weight's shape."""
-        gradient = self._collected if self._collected is not None else torch.zeros_like(self.weight.parameter)
+        """The gradient since `collect`, summed over the batches of the step, of this rank's part of the weight."""
+        held = local(self.weight.parameter.detach())
+        gradient = self._collected if self._collected is not None else torch.zeros_like(held)
         self._collected, self._collecting = None, False
         return gradient
 
     def remove(self) -> None:
         """Lets the gradients pass again."""
         self._hook.remove()
-        setattr(self.weight.parameter, LIVE, None)
+        self._tell(None)
+
+    def _hook_on(self, parameter: nn.Parameter) -> RemovableHandle:
+        return parameter.register_post_accumulate_grad_hook(self._on_gradient)  # type: ignore[no-any-return, no-untyped-call]
 
     def _on_gradient(self, parameter: nn.Parameter) -> None:
-        gradient, live = parameter.grad, self._live_on(parameter)
-        assert gradient is not None
+        assert parameter.grad is not None
+        gradient = local(parameter.grad)
+        live = self._live_on(gradient)
         if self._collecting:  # over several batches, `grad` has the sum for the living, the last one for the dead
             before = self._collected if self._collected is not None else torch.zeros_like(gradient)
             self._collected = torch.where(live, gradient, before + gradient)
@@ -83,7 +95,12 @@ class FixedZeros:
 
     def _live_on(self, tensor: Tensor) -> Tensor:
         """The model may move to another device after its masks were loaded."""
-        if self.live.device != tensor.device:
-            self.live = self.live.to(tensor.device)
-            setattr(tensor, LIVE, self.live)
-        return self.live
+        if self._live.device != tensor.device:
+            self._live = self._live.to(tensor.device)
+            self._tell(self._live)
+        return self._live
+
+    def _tell(self, live: Tensor | None) -> None:
+        """Says to `SparseAdamW` which weights are alive; of sharded ones it remembers all."""
+        if not is_sharded(self.weight.parameter):
+            setattr(self.weight.parameter, LIVE, live)

@@ -1,0 +1,75 @@
+"""Weights that FSDP2 (`torch.distributed.fsdp.fully_shard`) has cut up between ranks.
+
+Masks are whole and the same on all ranks, while each rank holds a part of a weight, of its gradient and of its moments:
+a `DTensor`. These functions lead from one to the other, and hand plain tensors back as they are.
+"""
+
+from typing import TYPE_CHECKING, cast
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether it is a `DTensor`, asked without importing that: it takes longer to load than all of this package."""
+    return hasattr(tensor, "to_local")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part that this rank holds, in the same memory."""
+    return cast("DTensor", tensor).to_local() if is_sharded(tensor) else tensor
+
+
+def full(tensor: Tensor) -> Tensor:
+    """The whole tensor. All ranks must ask for it, in the same order."""
+    return cast("DTensor", tensor).full_tensor() if is_sharded(tensor) else tensor
+
+
+def total(tensor: Tensor) -> Tensor:
+    """The sum of all elements, of the parts of all ranks; its gradient is sharded as the tensor is."""
+    if not is_sharded(tensor):
+        return tensor.sum()
+    from torch.distributed.tensor import DTensor, Partial, Replicate
+
+    parts = cast("DTensor", tensor)
+    placements = [Partial() if placement.is_shard() else Replicate() for placement in parts.placements]
+    part = (parts.to_local() * 1.0).sum()  # without the product, autograd would copy one number's view, unsharded
+    return DTensor.from_local(part, parts.device_mesh, placements, run_check=False).full_tensor()
+
+
+def shard_like(whole: Tensor, parameter: Tensor) -> Tensor:
+    """Cuts up a tensor that all ranks have as a parameter is cut up; costs no communication.
+
+    Args:
+        whole: Of a shape that broadcasts to the parameter's; the same on all ranks.
+        parameter: What it goes with.
+    """
+    if not is_sharded(parameter):
+        return whole
+    from torch.distributed.tensor import DTensor, Replicate
+
+    like = cast("DTensor", parameter)
+    same = whole.to(like.device).expand(like.shape).contiguous()
+    everywhere = [Replicate()] * like.device_mesh.ndim
+    replicated = DTensor.from_local(same, like.device_mesh, everywhere, run_check=False)
+    return replicated.redistribute(placements=like.placements)
+
+
+def part_of(whole: Tensor, parameter: Tensor) -> Tensor:
+    """What of a tensor that all ranks have belongs to this rank's part of a parameter."""
+    return local(shard_like(whole, parameter))
+
+
+def join_like(part: Tensor, parameter: Tensor) -> Tensor:
+    """The whole of which each rank has a part, of the shape of its part of a parameter; to be called on all ranks."""
+    if not is_sharded(parameter):
+        return part
+    from torch.distributed.tensor import DTensor
+
+    like = cast("DTensor", parameter)
+    parts = DTensor.from_local(
+        part, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+    )
+    return parts.full_tensor()
