@@ -26,6 +26,7 @@ How it is built, in the order of reading:
     rebirth.py           weights that come back
     phases.py            the times of a training: Phase, DensePhase (no masks), SparsePhase (fixed masks)
     settings.py          what all methods let a user set
+    churn.py             how much masks still change
     parametrized.py      theta * mask behind the model's own names
     learned.py           LearnedMask (MSRS): theta * sigmoid(l * phi)
     straight_through.py  SRSTE and DecayingMask: masks chosen anew in each step, mostly N:M

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.allocate import Allocation, Global
+from asrsparse.masks.churn import Churn
 from asrsparse.masks.moments import forget
 from asrsparse.masks.parametrized import ParametrizedWeight, SoftMask, require_whole
 from asrsparse.masks.phases import Exit, Phase
@@ -54,7 +55,9 @@ class LearnedMask(MaskSettings):
         allocation: Where `target_density` holds; over the whole model by default, as the paper's penalty does.
         logit: The value at which the logits start, positive, so that all weights are in the mask at first.
         logit_lr: The learning rate of the logits, for an optimiser whose steps do not depend on the size of gradients
-            (Adam's kind). A step is to be small next to `logit`, and all steps of the phase together large.
+            (Adam's kind). Where a density is held, they only have to part from one another, and ten times this learning
+            rate left a recogniser that learned far more slowly after the exit. A bare penalty must move them all to
+            zero within the phase: `logit` over the number of its steps, and more.
         max_logit: The logits are clamped to plus and minus this; without it the penalty would drive them ever lower.
         temperature: l, as a function of the share of the phase.
         reach_by: The share of the phase after which the density is at its target, and the mask may be called stable.
@@ -72,7 +75,7 @@ class LearnedMask(MaskSettings):
     penalty_weight: float = 0.0
     penalty_on: PenaltyOn = "logits"
     logit: float = 1.0
-    logit_lr: float = 0.03
+    logit_lr: float = 0.003
     max_logit: float = 2.0
     temperature: Schedule = field(default_factory=lambda: Geometric(1.0, 100.0))
     reach_by: float = 0.5
@@ -109,14 +112,13 @@ class LearnedPhase(Phase):
         super().__init__(weights, Reborn(weights, settings.rebirth_warmup))
         self.settings = settings
         self.exit = settings.exit
-        self.changed_share = 1.0
+        self._churn = Churn(settings.check_every)
         self._temperature = torch.tensor(settings.temperature(0.0))  # the masks share it
         self._soft_masks = [SoftMask(weight, settings.logit, self._temperature) for weight in weights]
         self._masked: list[ParametrizedWeight] = []  # while masks are learned
         self._num_units = sum(weight.num_units for weight in weights)
         self._share = 0.0  # of the phase that is done
         self._mean_shift = torch.zeros(())  # of the logits, in the last step
-        self._checked: list[Tensor] = []  # the masks at the last check
         if settings.start == 0.0:
             self._open()
 
@@ -124,6 +126,16 @@ class LearnedPhase(Phase):
     def name(self) -> str:  # type: ignore[override]
         """`"learning"` from `start` on."""
         return "learning" if self._masked else "dense"
+
+    @property
+    def changed_share(self) -> float:  # type: ignore[override]
+        """Of the last check."""
+        return self._churn.changed_share
+
+    @property
+    def num_checks(self) -> int:  # type: ignore[override]
+        """Until now."""
+        return self._churn.num_checks
 
     @property
     def is_stable(self) -> bool:  # type: ignore[override]
@@ -162,7 +174,7 @@ class LearnedPhase(Phase):
         self._shift_logits(share)
         self._temperature.fill_(self.settings.temperature(share))
         self._share = share
-        self._check()
+        self._churn.check(share, self.unit_masks())
         return share >= 1.0 or (share >= self.settings.reach_by and self.is_stable)
 
     def end(self, optimizer: Optimizer | None) -> None:
@@ -200,10 +212,8 @@ class LearnedPhase(Phase):
         names = [weight.name for weight in self.weights]
         return {
             "logits": dict(zip(names, self._full_logits(), strict=True)),
-            "checked": dict(zip(names, self._checked, strict=False)),
-            "num_checks": self.num_checks,
+            "churn": self._churn.state_dict(),
             "share": self._share,
-            "changed_share": self.changed_share,
             "open": bool(self._masked),
         }
 
@@ -214,9 +224,7 @@ class LearnedPhase(Phase):
             self._open()
         for weight, logits in zip(self.weights, self.logits, strict=True):
             local(logits).copy_(part_of(state["logits"][weight.name], logits))
-        self._checked = [checked.clone() for checked in state["checked"].values()]
-        self.num_checks = state["num_checks"]
-        self.changed_share = state["changed_share"]
+        self._churn.load_state_dict(state["churn"])
         self._share = state["share"]
         self._temperature.fill_(self.settings.temperature(self._share))
 
@@ -245,15 +253,3 @@ class LearnedPhase(Phase):
                 local(logits).sub_(due * part_of(threshold, logits))
         for logits in self.logits:
             local(logits).clamp_(-limit, limit)
-
-    def _check(self) -> None:
-        """Compares the masks with those of the last check, where one is due: SR-STE's SAD, in bits (2102.04010)."""
-        num_checks = int(self._share / self.settings.check_every)
-        if num_checks == self.num_checks:
-            return
-        masks = self.unit_masks()
-        if self._checked:
-            pairs = zip(masks, self._checked, strict=True)
-            changed = sum((now != before.to(now.device)).sum().item() for now, before in pairs)
-            self.changed_share = changed / self._num_units
-        self._checked, self.num_checks = masks, num_checks

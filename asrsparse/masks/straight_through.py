@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.allocate import NM, Allocation
+from asrsparse.masks.churn import Churn
 from asrsparse.masks.parametrized import ParametrizedWeight, require_whole
 from asrsparse.masks.phases import Phase, all_ones
 from asrsparse.masks.rebirth import Reborn
@@ -175,11 +176,10 @@ class FollowingPhase(Phase):
         super().__init__(weights, Reborn(weights, settings.rebirth_warmup))
         self.settings = settings
         self.exit = settings.exit
-        self.changed_share = 1.0
+        self._churn = Churn(settings.check_every)
         self._leak = torch.tensor(settings.leak(0.0))
         self._masks = [LeakyMask(weight, self._leak, settings) for weight in weights]
         self._masked: list[ParametrizedWeight] = []
-        self._checked = all_ones(weights)
         if settings.start == 0.0:
             self._open()
 
@@ -187,6 +187,16 @@ class FollowingPhase(Phase):
     def name(self) -> str:  # type: ignore[override]
         """`"following"` from `start` on."""
         return "following" if self._masked else "dense"
+
+    @property
+    def changed_share(self) -> float:  # type: ignore[override]
+        """Of the last check."""
+        return self._churn.changed_share
+
+    @property
+    def num_checks(self) -> int:  # type: ignore[override]
+        """Until now."""
+        return self._churn.num_checks
 
     @property
     def is_stable(self) -> bool:  # type: ignore[override]
@@ -221,7 +231,7 @@ class FollowingPhase(Phase):
             return False
         self._leak.fill_(self.settings.leak(self.settings.share(progress)))
         self._follow()
-        self._check(progress)
+        self._churn.check(progress - self.settings.start, self.unit_masks())
         return progress >= self.settings.until
 
     def end(self, optimizer: Optimizer | None) -> None:
@@ -246,9 +256,7 @@ class FollowingPhase(Phase):
         names = [weight.name for weight in self.weights]
         return {
             "unit_masks": dict(zip(names, self.unit_masks(), strict=True)),
-            "checked": dict(zip(names, self._checked, strict=True)),
-            "num_checks": self.num_checks,
-            "changed_share": self.changed_share,
+            "churn": self._churn.state_dict(),
             "leak": self._leak.item(),
             "open": bool(self._masked),
         }
@@ -259,8 +267,7 @@ class FollowingPhase(Phase):
             self._open()
         for weight, mask in zip(self.weights, self._masks, strict=True):
             mask.unit_mask.copy_(state["unit_masks"][weight.name])
-        self._checked = [state["checked"][weight.name].to(weight.parameter.device) for weight in self.weights]
-        self.num_checks, self.changed_share = state["num_checks"], state["changed_share"]
+        self._churn.load_state_dict(state["churn"])
         self._leak.fill_(state["leak"])
 
     @torch.no_grad()
@@ -275,16 +282,6 @@ class FollowingPhase(Phase):
         chosen = self.settings.allocation.choose(self.weights, Magnitude()(seen), self.settings.density)
         for mask, unit_mask in zip(self._masks, chosen, strict=True):
             mask.unit_mask.copy_(unit_mask)
-
-    def _check(self, progress: float) -> None:
-        """Compares the masks with those of the last check: SR-STE's SAD, in bits (2102.04010, Equation 6)."""
-        num_checks = int((progress - self.settings.start) / self.settings.check_every)
-        if num_checks == self.num_checks:
-            return
-        pairs = list(zip(self.unit_masks(), self._checked, strict=True))
-        changed = sum(int((now != before).sum()) for now, before in pairs)
-        self.changed_share = changed / sum(weight.num_units for weight in self.weights)
-        self._checked, self.num_checks = [now.clone() for now, _ in pairs], num_checks
 
 
 def _sum_of_squares(weight: Weight, unit_mask: Tensor) -> Tensor:

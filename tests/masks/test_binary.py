@@ -254,7 +254,7 @@ class TestChoices:
         model, masks, _ = trained(of_density(method_type, 0.5, granularity=Blocks(4, 8), exit="sparse"))
         blocks = (model[4].weight != 0).reshape(2, 4, 8, 8).float().mean(dim=(1, 3))
         assert set(blocks.unique().tolist()) <= {0.0, 1.0}
-        assert masks.density == pytest.approx(0.5, abs=0.07)
+        assert masks.density == pytest.approx(0.5, abs=96 / 896)  # one of the larger blocks
 
 
 class TestSteps:

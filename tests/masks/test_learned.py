@@ -32,7 +32,7 @@ def teacher_student(method, num_steps, seed=0):
 @pytest.mark.parametrize("density", [0.5, 0.2])
 @pytest.mark.parametrize("num_steps", [100, 300])
 def test_a_phase_of_few_steps_reaches_the_target_near_binary(density, num_steps):
-    *_, (_, masks, _) = teacher_student(LearnedMask(until=1.0, target_density=density), num_steps)
+    *_, (_, masks, _) = teacher_student(LearnedMask(until=1.0, target_density=density, logit_lr=0.03), num_steps)
     assert masks.phase == "dense"
     assert masks.exit_summary["density"] == pytest.approx(density, abs=0.02)
     assert masks.exit_summary["near_binary_share"] > 0.97
@@ -69,7 +69,12 @@ def test_a_bare_penalty_makes_the_masks_sparser_within_the_clamp(penalty_on):
     kept = {}
     for weight in (0.01, 100.0):
         method = LearnedMask(
-            until=1.0, target_density=None, penalty_weight=weight, penalty_on=penalty_on, temperature=Constant(2.0)
+            until=1.0,
+            target_density=None,
+            penalty_weight=weight,
+            penalty_on=penalty_on,
+            logit_lr=0.03,
+            temperature=Constant(2.0),
         )
         densities = []
         for student, masks, _ in teacher_student(method, 80):

@@ -1,0 +1,54 @@
+"""How much masks still change."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+class Churn:
+    """The share of mask bits that changed between two checks: SR-STE's SAD (2102.04010, Equation 6), in bits.
+
+    Args:
+        check_every: The share of the phase, or of the training, between two checks.
+
+    Example:
+        >>> import torch
+        >>> churn = Churn(check_every=0.1)
+        >>> for share, bits in ((0.1, [True, True]), (0.15, [False, False]), (0.2, [True, False])):
+        ...     churn.check(share, [torch.tensor(bits)])
+        >>> churn.num_checks, churn.changed_share
+        (2, 0.5)
+    """
+
+    def __init__(self, check_every: float) -> None:
+        self.check_every = check_every
+        self.num_checks = 0
+        self.changed_share = 1.0
+        """1.0 before the second check."""
+        self._checked: list[Tensor] = []
+
+    def check(self, share: float, masks: Sequence[Tensor]) -> None:
+        """Compares the masks with those of the last check, if the next one is due.
+
+        Args:
+            share: What is done of that of which `check_every` is a share.
+            masks: Bool, any number of tensors.
+        """
+        num_checks = int(share / self.check_every)
+        if num_checks == self.num_checks:
+            return
+        if self._checked:
+            pairs = zip(masks, self._checked, strict=True)
+            changed = sum(int((now != before.to(now.device)).sum()) for now, before in pairs)
+            self.changed_share = changed / sum(mask.numel() for mask in masks)
+        self._checked, self.num_checks = [mask.clone() for mask in masks], num_checks
+
+    def state_dict(self) -> dict[str, Any]:
+        """The masks at the last check, and what it found."""
+        return {"num_checks": self.num_checks, "changed_share": self.changed_share, "checked": list(self._checked)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state` was taken."""
+        self.num_checks, self.changed_share = state["num_checks"], state["changed_share"]
+        self._checked = [mask.clone() for mask in state["checked"]]
