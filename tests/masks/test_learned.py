@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from asrsparse.masks import LearnedMask, SparseMasks
-from asrsparse.schedules import Constant
+from asrsparse.schedules import Constant, Geometric
 
 
 def teacher_student(method, num_steps, seed=0):
@@ -116,3 +116,22 @@ def test_the_penalty_is_lambda_times_the_mean_over_all_masked_weights():
 def test_bad_settings_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         LearnedMask(**arguments)
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0.001, (0.4, 1.0)), (10.0, (0.0, 0.4))])
+def test_continuous_sparsification_is_a_setting(weight, expected):
+    method = LearnedMask(
+        until=1.0,
+        target_density=None,
+        penalty_weight=weight,
+        penalty_on="mask",
+        logit=0.05,
+        logit_lr=0.01,
+        temperature=Geometric(1.0, 200.0),
+        exit="sparse",
+    )
+    *_, (student, masks, _) = teacher_student(method, 150)
+    assert masks.phase == "sparse"
+    assert masks.exit_summary["near_binary_share"] > 0.8
+    assert expected[0] < masks.exit_summary["density"] < expected[1]
+    assert (student[0].weight == 0).any()
