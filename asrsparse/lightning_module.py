@@ -16,6 +16,8 @@ from asrsparse.position import Position
 from asrsparse.pruning import DynamicPruner
 from asrsparse.schedules import Schedule
 
+LOG_EVERY_STEPS = 10
+
 
 class ASRLightningModule(L.LightningModule):
     """Trains a recogniser under a pruner and masks; with `KeepAll` and `DenseMask` these same lines are the baseline.
@@ -114,8 +116,9 @@ class ASRLightningModule(L.LightningModule):
             "loss": loss,
             "hours": self.position.hours_heard,
             "kept": self.pruner.start_epoch(self.position.epoch).share,
-            "density": self.masks.density,
         }
+        if self.position.steps % LOG_EVERY_STEPS == 0:
+            shown["density"] = self.masks.density  # counts every bit of learned masks
         self.log_dict(shown, prog_bar=True, on_step=True, batch_size=1)
         self.log("lr", self._optimizer.param_groups[0]["lr"], on_step=True, batch_size=1)
 

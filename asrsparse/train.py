@@ -31,7 +31,7 @@ from asrsparse.cuts import cuts_path, read_cuts
 from asrsparse.datamodule import SpeechDataModule
 from asrsparse.environment import environment
 from asrsparse.files import read_json, write_json, write_text
-from asrsparse.lightning_module import ASRLightningModule
+from asrsparse.lightning_module import LOG_EVERY_STEPS, ASRLightningModule
 from asrsparse.mask_log import MaskLog
 from asrsparse.masks import SparseMasks
 from asrsparse.masks.compact import compact, fit_to
@@ -173,7 +173,7 @@ def _fit(
         reload_dataloaders_every_n_epochs=1,  # a loader serves one epoch: its kept set
         num_sanity_val_steps=0,
         enable_model_summary=False,
-        log_every_n_steps=10,
+        log_every_n_steps=LOG_EVERY_STEPS,
     )
     resume_from = checkpoint.path if checkpoint.path.is_file() else None
     if resume_from is not None:

@@ -34,6 +34,7 @@ from asrsparse.train import build_model, resolve_precision
 VOCABULARY = 500
 SAMPLING_RATE = 16000
 SECONDS_PER_TOKEN = 0.25
+WARM_UP = 3  # steps that are not counted: the first ones of a process take up to twice as long
 
 
 @dataclass(frozen=True)
@@ -128,14 +129,14 @@ def make_batch(size: int, seconds: float) -> Batch:
 
 def measure(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """Seconds of each step, by row: of the clock, and of the processor. The dense model is measured beside each row."""
-    seconds: dict[str, dict[str, list[float]]] = {row: {"clock": [], "processor": []} for row in ROWS}
-    for row in track([row for row in ROWS if row != "dense"], description="Training"):
+    seconds: dict[str, dict[str, list[float]]] = {row: {"clock": [], "processor": []} for row in options.rows}
+    for row in track([row for row in options.rows if row != "dense"], description="Training"):
         trainees = {name: make(options, name) for name in ("dense", row)}
-        for number in range(options.rounds + 1):
+        for number in range(WARM_UP + options.rounds):
             for name, trainee in trainees.items():
                 clock, processor = time.perf_counter(), time.process_time()
                 trainee.step()
-                if number:  # the first step is not counted: it allocates
+                if number >= WARM_UP:
                     seconds[name]["clock"].append(time.perf_counter() - clock)
                     seconds[name]["processor"].append(time.process_time() - processor)
     return seconds
@@ -161,7 +162,7 @@ def print_memory(options: argparse.Namespace, row: str) -> None:
 def ratio_to_dense(seconds: dict[str, dict[str, list[float]]], row: str, by: str) -> float:
     """The median of a row over that of the dense steps that were taken beside it."""
     values, dense = seconds[row][by], seconds["dense"][by]
-    first = max(list(ROWS).index(row) - 1, 0) * len(values) if row != "dense" else 0
+    first = max(list(seconds).index(row) - 1, 0) * len(values)
     return statistics.median(values) / statistics.median(dense[first : first + len(values)])
 
 
@@ -199,13 +200,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="steps of each that are counted")
     parser.add_argument("--threads", type=int, default=2, help="threads of the process")
     parser.add_argument("--precision", default="auto", help="as trainer.precision: auto, 32-true or bf16-mixed")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), help="what is compared with dense")
     parser.add_argument("--memory-of", choices=list(ROWS), help=argparse.SUPPRESS)  # in a process of its own
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.memory_of:
         print_memory(options, options.memory_of)
     else:
-        gib = {row: memory(options, row) for row in ROWS}
+        options.rows = ["dense", *(row for row in options.rows if row != "dense")]
+        gib = {row: memory(options, row) for row in options.rows}
         show(options, measure(options), gib)
 
 

@@ -1,6 +1,6 @@
 """How much masks still change."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +16,7 @@ class Churn:
         >>> import torch
         >>> churn = Churn(check_every=0.1)
         >>> for share, bits in ((0.1, [True, True]), (0.15, [False, False]), (0.2, [True, False])):
-        ...     churn.check(share, [torch.tensor(bits)])
+        ...     churn.check(share, lambda: [torch.tensor(bits)])
         >>> churn.num_checks, churn.changed_share
         (2, 0.5)
     """
@@ -28,16 +28,17 @@ class Churn:
         """1.0 before the second check."""
         self._checked: list[Tensor] = []
 
-    def check(self, share: float, masks: Sequence[Tensor]) -> None:
+    def check(self, share: float, masks_now: Callable[[], Sequence[Tensor]]) -> None:
         """Compares the masks with those of the last check, if the next one is due.
 
         Args:
             share: What is done of that of which `check_every` is a share.
-            masks: Bool, any number of tensors.
+            masks_now: Gives the masks: bool, any number of tensors.
         """
         num_checks = int(share / self.check_every)
         if num_checks == self.num_checks:
             return
+        masks = masks_now()
         if self._checked:
             pairs = zip(masks, self._checked, strict=True)
             changed = sum(int((now != before.to(now.device)).sum()) for now, before in pairs)

@@ -174,7 +174,7 @@ class LearnedPhase(Phase):
         self._shift_logits(share)
         self._temperature.fill_(self.settings.temperature(share))
         self._share = share
-        self._churn.check(share, self.unit_masks())
+        self._churn.check(share, self.unit_masks)
         return share >= 1.0 or (share >= self.settings.reach_by and self.is_stable)
 
     def end(self, optimizer: Optimizer | None) -> None:

@@ -61,7 +61,7 @@ class _MaskedProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(theta: Tensor, logits: Tensor, temperature: Tensor, tiling: Tiling) -> Tensor:
-        return theta * tiling.expand(_soft_mask(logits, temperature)).to(theta.dtype)
+        return tiling.expand(_soft_mask(logits, temperature)).to(theta.dtype).mul_(theta)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -73,9 +73,9 @@ class _MaskedProduct(torch.autograd.Function):
         theta, logits, temperature = ctx.saved_tensors
         (gradient,) = gradients
         mask = _soft_mask(logits, temperature)
-        of_mask = ctx.tiling.pool(gradient * theta).to(mask.dtype)
-        of_logits = torch.ops.aten.sigmoid_backward(of_mask, mask).mul_(temperature)
-        return gradient * ctx.tiling.expand(mask).to(theta.dtype), of_logits, None, None
+        of_logits = ctx.tiling.pool(gradient * theta).to(mask.dtype).mul_(mask)
+        of_logits.addcmul_(of_logits, mask, value=-1.0).mul_(temperature)
+        return ctx.tiling.expand(mask).to(theta.dtype).mul_(gradient), of_logits, None, None  # the mask is used up
 
 
 def _soft_mask(logits: Tensor, temperature: Tensor) -> Tensor:

@@ -231,7 +231,7 @@ class FollowingPhase(Phase):
             return False
         self._leak.fill_(self.settings.leak(self.settings.share(progress)))
         self._follow()
-        self._churn.check(progress - self.settings.start, self.unit_masks())
+        self._churn.check(progress - self.settings.start, self.unit_masks)
         return progress >= self.settings.until
 
     def end(self, optimizer: Optimizer | None) -> None:
