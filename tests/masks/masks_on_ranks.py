@@ -1,6 +1,6 @@
 """Trains a small model under each method of masks on two ranks, and writes what each rank found.
 
-    python ranks_program.py <rank> <folder>
+    python masks_on_ranks.py <rank> <folder>
 
 One process on whole batches is the reference (`train` with `alone`). All is in float64, so that sums of another order
 choose the same masks.
@@ -49,7 +49,7 @@ def methods(exit):
         "learned": LearnedMask(**phase, stable_share=0.0),
         "learned 2:4": LearnedMask(**phase, allocation=NM(2, 4), exclude=["5.*"]),
         "learned units": LearnedMask(**phase, granularity=UNITS),
-        "penalty": LearnedMask(**phase, target_density=None, penalty_weight=1.0, logit=0.05),
+        "penalty": LearnedMask(**phase, target_density=None, penalty_weight=1.0, logit=0.05, logit_lr=0.03),
         "random": RandomMask(**phase),
         "snip": SNIP(**phase, density=0.3),
         "rigl": RigL(**phase, every=0.1, density=0.3),
