@@ -28,6 +28,7 @@ How it is built, in the order of reading:
     settings.py          what all methods let a user set
     churn.py             how much masks still change
     parametrized.py      theta * mask behind the model's own names
+    parametrized_phase.py  what learned and following masks share
     learned.py           LearnedMask (MSRS): theta * sigmoid(l * phi)
     straight_through.py  SRSTE and DecayingMask: masks chosen anew in each step, mostly N:M
     binary.py            BinaryMask: masks of zeros and ones, chosen by scores at their times

@@ -24,9 +24,9 @@ from torch.optim import Optimizer
 from asrsparse.masks.allocate import Allocation, Global
 from asrsparse.masks.churn import Churn
 from asrsparse.masks.moments import forget
-from asrsparse.masks.parametrized import ParametrizedWeight, SoftMask, require_whole
+from asrsparse.masks.parametrized import SoftMask
+from asrsparse.masks.parametrized_phase import ParametrizedPhase
 from asrsparse.masks.phases import Exit, Phase
-from asrsparse.masks.rebirth import Reborn
 from asrsparse.masks.settings import MaskSettings
 from asrsparse.masks.sharding import full, is_sharded, local, part_of, total
 from asrsparse.masks.weights import Weight
@@ -100,7 +100,7 @@ class LearnedMask(MaskSettings):
         return LearnedPhase(self, self.take_weights(model, self.target_density))
 
 
-class LearnedPhase(Phase):
+class LearnedPhase(ParametrizedPhase):
     """The time in which masks are learned.
 
     Args:
@@ -109,38 +109,20 @@ class LearnedPhase(Phase):
     """
 
     def __init__(self, settings: LearnedMask, weights: Sequence[Weight]) -> None:
-        super().__init__(weights, Reborn(weights, settings.rebirth_warmup))
+        super().__init__(settings, weights, Churn(settings.check_every), settings.stable_share)
         self.settings = settings
-        self.exit = settings.exit
-        self._churn = Churn(settings.check_every)
         self._temperature = torch.tensor(settings.temperature(0.0))  # the masks share it
         self._soft_masks = [SoftMask(weight, settings.logit, self._temperature) for weight in weights]
-        self._masked: list[ParametrizedWeight] = []  # while masks are learned
         self._num_units = sum(weight.num_units for weight in weights)
         self._share = 0.0  # of the phase that is done
         self._mean_shift = torch.zeros(())  # of the logits, in the last step
         if settings.start == 0.0:
-            self._open()
+            self._put_before_weights(self._soft_masks)
 
     @property
     def name(self) -> str:  # type: ignore[override]
         """`"learning"` from `start` on."""
-        return "learning" if self._masked else "dense"
-
-    @property
-    def changed_share(self) -> float:  # type: ignore[override]
-        """Of the last check."""
-        return self._churn.changed_share
-
-    @property
-    def num_checks(self) -> int:  # type: ignore[override]
-        """Until now."""
-        return self._churn.num_checks
-
-    @property
-    def is_stable(self) -> bool:  # type: ignore[override]
-        """Whether hardly a bit changed between the last two checks."""
-        return self.changed_share <= self.settings.stable_share
+        return "learning" if self.is_open else "dense"
 
     @property
     def logits(self) -> list[nn.Parameter]:
@@ -157,7 +139,7 @@ class LearnedPhase(Phase):
 
     def penalty(self) -> Tensor:
         """The mean of phi or of sigmoid(l * phi) over all units, times lambda."""
-        if self.settings.penalty_weight == 0.0 or not self._masked:
+        if self.settings.penalty_weight == 0.0 or not self.is_open:
             return super().penalty()
         on_logits = self.settings.penalty_on == "logits"
         totals = [total(soft.logits if on_logits else soft.mask()) for soft in self._soft_masks]
@@ -166,9 +148,9 @@ class LearnedPhase(Phase):
     @torch.no_grad()
     def step(self, progress: float, optimizer: Optimizer) -> bool:
         """Moves the logits to the target density, raises the temperature, and checks whether the mask is stable."""
-        if not self._masked:
+        if not self.is_open:
             if progress >= self.settings.start:
-                self._open()
+                self._put_before_weights(self._soft_masks)
             return False
         share = self.settings.share(progress)
         self._shift_logits(share)
@@ -179,8 +161,7 @@ class LearnedPhase(Phase):
 
     def end(self, optimizer: Optimizer | None) -> None:
         """Removes the soft masks; the logits and what the optimiser kept of them take no memory any more."""
-        for masked in self._masked:
-            masked.remove()
+        super().end(optimizer)
         for logits in self.logits:
             logits.grad = None
             if not is_sharded(logits):  # those are FSDP2's
@@ -191,7 +172,7 @@ class LearnedPhase(Phase):
     @torch.no_grad()
     def effective_weights(self) -> list[Tensor]:
         """The products theta * sigmoid(l * phi)."""
-        if not self._masked:
+        if not self.is_open:
             return super().effective_weights()
         triples = zip(self.weights, self._soft_masks, self._full_logits(), strict=True)
         return [soft_mask.product(full(weight.parameter), logits).detach() for weight, soft_mask, logits in triples]
@@ -214,33 +195,22 @@ class LearnedPhase(Phase):
             "logits": dict(zip(names, self._full_logits(), strict=True)),
             "churn": self._churn.state_dict(),
             "share": self._share,
-            "open": bool(self._masked),
+            "open": self.is_open,
         }
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state` was taken."""
-        if state["open"] and not self._masked:
-            self._open()
+        if state["open"] and not self.is_open:
+            self._put_before_weights(self._soft_masks)
         for weight, logits in zip(self.weights, self.logits, strict=True):
             local(logits).copy_(part_of(state["logits"][weight.name], logits))
         self._churn.load_state_dict(state["churn"])
         self._share = state["share"]
         self._temperature.fill_(self.settings.temperature(self._share))
 
-    def bind(self) -> None:
-        """The logits are sharded with the weights."""
-        super().bind()
-        for weight in () if self._masked else self.weights:
-            require_whole(weight)
-
     def _full_logits(self) -> list[Tensor]:
         return [full(logits.detach()) for logits in self.logits]
-
-    def _open(self) -> None:
-        """Puts the soft masks before the weights."""
-        pairs = zip(self.weights, self._soft_masks, strict=True)
-        self._masked = [ParametrizedWeight(weight, soft_mask) for weight, soft_mask in pairs]
 
     def _shift_logits(self, share: float) -> None:
         """The regularisation step that `target_density` asks for, then the clamp; `share` is that now reached."""

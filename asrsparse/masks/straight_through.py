@@ -19,9 +19,8 @@ from torch.optim import Optimizer
 
 from asrsparse.masks.allocate import NM, Allocation
 from asrsparse.masks.churn import Churn
-from asrsparse.masks.parametrized import ParametrizedWeight, require_whole
+from asrsparse.masks.parametrized_phase import ParametrizedPhase
 from asrsparse.masks.phases import Phase, all_ones
-from asrsparse.masks.rebirth import Reborn
 from asrsparse.masks.saliency import Magnitude, Seen
 from asrsparse.masks.settings import MaskSettings
 from asrsparse.masks.sharding import full, shard_like, total
@@ -164,7 +163,7 @@ class _StraightThrough(torch.autograd.Function):
         return gradient, None
 
 
-class FollowingPhase(Phase):
+class FollowingPhase(ParametrizedPhase):
     """The time in which masks follow the weights.
 
     Args:
@@ -173,35 +172,17 @@ class FollowingPhase(Phase):
     """
 
     def __init__(self, settings: FollowingMask, weights: Sequence[Weight]) -> None:
-        super().__init__(weights, Reborn(weights, settings.rebirth_warmup))
+        super().__init__(settings, weights, Churn(settings.check_every), settings.stable_share)
         self.settings = settings
-        self.exit = settings.exit
-        self._churn = Churn(settings.check_every)
         self._leak = torch.tensor(settings.leak(0.0))
         self._masks = [LeakyMask(weight, self._leak, settings) for weight in weights]
-        self._masked: list[ParametrizedWeight] = []
         if settings.start == 0.0:
             self._open()
 
     @property
     def name(self) -> str:  # type: ignore[override]
         """`"following"` from `start` on."""
-        return "following" if self._masked else "dense"
-
-    @property
-    def changed_share(self) -> float:  # type: ignore[override]
-        """Of the last check."""
-        return self._churn.changed_share
-
-    @property
-    def num_checks(self) -> int:  # type: ignore[override]
-        """Until now."""
-        return self._churn.num_checks
-
-    @property
-    def is_stable(self) -> bool:  # type: ignore[override]
-        """Whether hardly a bit changed between the last two checks."""
-        return self.changed_share <= self.settings.stable_share
+        return "following" if self.is_open else "dense"
 
     def unit_masks(self) -> list[Tensor]:
         """The masks of the next step."""
@@ -210,22 +191,16 @@ class FollowingPhase(Phase):
     def penalty(self) -> Tensor:
         """Half the squares of dropped weights times the pull, whose gradient is the pull."""
         pull = self.settings.decay()
-        if pull == 0.0 or not self._masked:
+        if pull == 0.0 or not self.is_open:
             return super().penalty()
         pairs = zip(self.weights, self._masks, strict=True)
         squares = [_sum_of_squares(weight, mask.unit_mask) for weight, mask in pairs]
         return 0.5 * pull * torch.stack(squares).sum()
 
-    def bind(self) -> None:
-        """The masks stay whole."""
-        super().bind()
-        for weight in () if self._masked else self.weights:
-            require_whole(weight)
-
     @torch.no_grad()
     def step(self, progress: float, optimizer: Optimizer) -> bool:
         """Chooses the masks anew."""
-        if not self._masked:
+        if not self.is_open:
             if progress >= self.settings.start:
                 self._open()
             return False
@@ -234,15 +209,10 @@ class FollowingPhase(Phase):
         self._churn.check(progress - self.settings.start, self.unit_masks)
         return progress >= self.settings.until
 
-    def end(self, optimizer: Optimizer | None) -> None:
-        """Removes the masks before the weights."""
-        for masked in self._masked:
-            masked.remove()
-
     @torch.no_grad()
     def effective_weights(self) -> list[Tensor]:
         """The masked weights."""
-        if not self._masked:
+        if not self.is_open:
             return super().effective_weights()
         pairs = zip(self.weights, self._masks, strict=True)
         return [mask(full(weight.parameter)).detach() for weight, mask in pairs]
@@ -258,12 +228,12 @@ class FollowingPhase(Phase):
             "unit_masks": dict(zip(names, self.unit_masks(), strict=True)),
             "churn": self._churn.state_dict(),
             "leak": self._leak.item(),
-            "open": bool(self._masked),
+            "open": self.is_open,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state` was taken."""
-        if state["open"] and not self._masked:
+        if state["open"] and not self.is_open:
             self._open()
         for weight, mask in zip(self.weights, self._masks, strict=True):
             mask.unit_mask.copy_(state["unit_masks"][weight.name])
@@ -273,7 +243,7 @@ class FollowingPhase(Phase):
     @torch.no_grad()
     def _open(self) -> None:
         self._follow()
-        self._masked = [ParametrizedWeight(w, mask) for w, mask in zip(self.weights, self._masks, strict=True)]
+        self._put_before_weights(self._masks)
 
     def _follow(self) -> None:
         """Masks the smallest weights."""

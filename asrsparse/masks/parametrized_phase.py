@@ -1,0 +1,66 @@
+"""The part that is common to phases in which a mask stands before each weight, as a parametrisation."""
+
+from collections.abc import Sequence
+
+from torch import nn
+from torch.optim import Optimizer
+
+from asrsparse.masks.churn import Churn
+from asrsparse.masks.parametrized import ParametrizedWeight, require_whole
+from asrsparse.masks.phases import Phase
+from asrsparse.masks.rebirth import Reborn
+from asrsparse.masks.settings import MaskSettings
+from asrsparse.masks.weights import Weight
+
+
+class ParametrizedPhase(Phase):
+    """A phase with masks before the weights, once it is open, and with checks of whether they are stable.
+
+    Args:
+        settings: The method's.
+        weights: The weights that get a mask.
+        churn: Checks the masks.
+        stable_share: They are stable once at most this share of their bits has changed between two checks.
+    """
+
+    def __init__(self, settings: MaskSettings, weights: Sequence[Weight], churn: Churn, stable_share: float) -> None:
+        super().__init__(weights, Reborn(weights, settings.rebirth_warmup))
+        self.exit = settings.exit
+        self._churn = churn
+        self._stable_share = stable_share
+        self._masked: list[ParametrizedWeight] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the masks stand before the weights."""
+        return bool(self._masked)
+
+    @property
+    def changed_share(self) -> float:  # type: ignore[override]
+        """Of the last check."""
+        return self._churn.changed_share
+
+    @property
+    def num_checks(self) -> int:  # type: ignore[override]
+        """Until now."""
+        return self._churn.num_checks
+
+    @property
+    def is_stable(self) -> bool:  # type: ignore[override]
+        """Whether hardly a bit changed between the last two checks."""
+        return self.changed_share <= self._stable_share
+
+    def bind(self) -> None:
+        """Masks that are to come cannot be put before weights that are sharded by then."""
+        super().bind()
+        for weight in () if self.is_open else self.weights:
+            require_whole(weight)
+
+    def end(self, optimizer: Optimizer | None) -> None:
+        """Removes the masks before the weights."""
+        for masked in self._masked:
+            masked.remove()
+
+    def _put_before_weights(self, masks: Sequence[nn.Module]) -> None:
+        """Opens the phase, with a parametrisation for each weight."""
+        self._masked = [ParametrizedWeight(weight, mask) for weight, mask in zip(self.weights, masks, strict=True)]
