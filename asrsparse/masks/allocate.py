@@ -112,9 +112,9 @@ class Uniform(Layerwise):
 class ErdosRenyi(Layerwise):
     """Wide layers are sparser: the density of a weight is proportional to sum(sizes) / product(sizes), at most 1.
 
-    SET (https://arxiv.org/abs/1707.04780, Equation 3) counts inputs and outputs (ER), RigL
-    (https://arxiv.org/abs/1911.11134, Section 3) the kernel too (ERK). Weights that would need more than all their
-    connections are dense, and the others make up for it.
+    SET (https://arxiv.org/abs/1707.04780, its initial random graph) counts inputs and outputs (ER), RigL
+    (https://arxiv.org/abs/1911.11134, "Sparsity distribution") the kernel too (ERK). Weights that would need more than
+    all their connections are dense, and the others make up for it.
 
     Args:
         kernel: Whether a convolution's kernel counts.

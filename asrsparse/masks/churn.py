@@ -7,7 +7,9 @@ from torch import Tensor
 
 
 class Churn:
-    """The share of mask bits that changed between two checks: SR-STE's SAD (2102.04010, Equation 6), in bits.
+    """The share of mask bits that changed between two checks.
+
+    The sparse architecture divergence of SR-STE (https://arxiv.org/abs/2102.04010), counted in bits.
 
     Args:
         check_every: The share of the phase, or of the training, between two checks.

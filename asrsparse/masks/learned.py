@@ -49,7 +49,7 @@ class LearnedMask(MaskSettings):
         target_density: The share of masked parameters to keep, in (0, 1]; None leaves it to `penalty_weight`.
         penalty_weight: lambda, at least 0.
         penalty_on: What the penalty is the mean of: `"logits"` (phi) or `"mask"` (sigmoid(l * phi), as in Continuous
-            Sparsification, https://arxiv.org/abs/1912.04427, Equation 6).
+            Sparsification, https://arxiv.org/abs/1912.04427, its L1 penalty on relaxed masks).
         exit: What follows: `"dense"` zeroes the weights that are masked out and trains them all from there; `"sparse"`
             keeps them at zero.
         allocation: Where `target_density` holds; over the whole model by default, as the paper's penalty does.

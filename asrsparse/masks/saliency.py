@@ -83,7 +83,10 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """|w dL/dw|: what the loss would lose with a weight (SNIP, https://arxiv.org/abs/1810.02340, Equation 5)."""
+    """|w dL/dw|: what the loss would lose with a weight.
+
+    SNIP's connection sensitivity (https://arxiv.org/abs/1810.02340), before its division by the sum of all.
+    """
 
     needs_gradient = True
 
@@ -94,7 +97,7 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class MagnitudeAndGradient:
-    """|w| + lambda |dL/dw| (MEST, https://arxiv.org/abs/2110.14032, Section 3.2).
+    """|w| + lambda |dL/dw| (MEST, https://arxiv.org/abs/2110.14032, the salience by which it drops weights).
 
     Both are divided by their means over the layer first: that is our decision, since a gradient's size depends on that
     of the loss and, with a gradient scaler, on its scale.

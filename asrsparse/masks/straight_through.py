@@ -72,7 +72,9 @@ class FollowingMask(MaskSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SRSTE(FollowingMask):
-    """Sparse-refined straight-through estimator (https://arxiv.org/abs/2102.04010, Equation 9).
+    """Sparse-refined straight-through estimator: w <- w - lr (dL/dw~ + lambda_W (1 - m) w), w~ = m w.
+
+    SR-STE, https://arxiv.org/abs/2102.04010; with any optimiser, the pull is added to the gradient.
 
     Args:
         pull: lambda_W, the pull of dropped weights towards zero.
