@@ -117,16 +117,18 @@ def rows_of(density: float, until: float) -> dict[str, list[str]]:
     # No check before the end of the phase, which could end it sooner: all masks are to end at the same step.
     msrs = ["masks=learned", *learned, "+masks.method.check_every=1.0", "masks.method.exit=dense"]
     layer_scale = ["model.layer_scale=0.1"]
+    random = one_shot("random", density, until)
     return {
         "dense": [],
         "msrs": msrs,
         "layer_scale_0.1": layer_scale,
         "layer_scale_1e-5": ["model.layer_scale=1e-5"],
         "msrs+layer_scale_0.1": [*msrs, *layer_scale],
+        "random+layer_scale_0.1": [*random, *layer_scale],
         "residual_0.1": ["model.residual_scale=0.1"],
         "residual_0": ["model.residual_scale=0"],
         "magnitude": [*one_shot("magnitude", density, until), f"{ALLOCATION}=asrsparse.masks.Global"],
-        "random": one_shot("random", density, until),
+        "random": random,
     }
 
 
