@@ -140,8 +140,8 @@ def _check_in_step(cut: Cut, video: TemporalArray) -> None:
     if abs(video.num_frames - expected) > _LARGEST_DIFFERENCE:
         raise ValueError(
             f"{cut.id}: its recording has {video.num_frames} video frames beside {cut.recording.duration:.2f} s of "
-            f"audio; allowed are {expected}, and {_LARGEST_DIFFERENCE} more or less. Leave the utterance out, or prepare "
-            "its video again."
+            f"audio; allowed are {expected}, and {_LARGEST_DIFFERENCE} more or less. Prepare its video again, or leave "
+            "the utterance out."
         )
 
 
