@@ -41,6 +41,7 @@ Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The grou
   masks     dense, learned, continuous_sparsification, random, snip, magnitude, gmp, set, rigl, mest, granet, sr_ste,
             decaying, structured: which weights are zero, and when
   modality  audio, video, audiovisual: what the model reads; a name of a system gets it behind it (full-dense-video)
+  stream    stream/audio=waveform: ResNet-1D in the place of log-mel features
   corpus, model (tiny small base), optim, trainer, decode (ctc_greedy joint)
 
 examples:

@@ -159,8 +159,8 @@ def test_a_cut_without_video_names_the_remedy(cuts):
 def test_a_video_longer_or_shorter_than_its_audio_is_refused(cuts, tmp_path, num_frames):
     alone = CutSet.from_cuts([seen(cuts["u1"], tmp_path, num_frames)])
     message = (
-        rf"u1: its recording has {num_frames} video frames beside 0\.30 s of audio; allowed are 8, and 2 more or less\. "
-        "Prepare its video again, or leave the utterance out"
+        rf"u1: its recording has {num_frames} video frames beside 0\.30 s of audio; allowed are 8, and 2 more or less"
+        r"\. Prepare its video again, or leave the utterance out"
     )
     with pytest.raises(ValueError, match=message):
         BatchDataset(encode, BOTH)[alone]

@@ -132,9 +132,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_of_any_choice():
 
 
 def test_a_key_of_the_other_modality_is_known_by_its_place():
-    with pytest.raises(
-        ValueError, match=r"got 'model.video.fusion.p_adio'\. Did you mean 'model.video.fusion.p_audio'"
-    ):
+    with pytest.raises(ValueError, match=r"got 'model.video.fusion.p_adio'\. Did you mean '.*\.fusion\.p_audio'"):
         compose_config(["modality=audiovisual", "model.video.fusion.p_adio=0.1"])
     with pytest.raises(
         ValueError, match=r"got 'model.frontend.num_melbins'\. Did you mean 'model.frontend.num_mel_bins'"
