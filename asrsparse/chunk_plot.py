@@ -12,6 +12,8 @@ from asrsparse.batch import Batch, BatchDataset
 from asrsparse.config import build
 from asrsparse.cut_index import CutIndex
 from asrsparse.cuts import cuts_path
+from asrsparse.models.frontends import Frontend, LogMelFrontend
+from asrsparse.models.streams import pruned_features
 from asrsparse.models.time_pruning import ROWS_PER_SECOND, TimePruning
 from asrsparse.pruning import AllTime, ScoreTable, SegmentPruner
 from asrsparse.tokenizer import load_tokenizer
@@ -36,9 +38,12 @@ def plot_chunks(axes: Axes, run_dir: Path, utterance_id: str | None = None) -> N
     table = ScoreTable(index.ids.to_pylist(), index.durations)
     row = 0 if utterance_id is None else int(table.positions([utterance_id])[0])
     cuts = index.read([row])
-    batch = BatchDataset(load_tokenizer(cuts_dir).encode)[cuts]
+    frontend = build(config.model.frontend)
+    batch = BatchDataset(load_tokenizer(cuts_dir).encode, sorted({"audio", frontend.reads}))[cuts]
     segments = _segments_of(config, run_dir, table)
-    features, kept = _choose(config, batch, segments)
+    kept = _choose(config, frontend, batch, segments)
+    spectrogram = frontend if isinstance(frontend, LogMelFrontend) else LogMelFrontend()
+    features, _ = spectrogram(*batch.of("audio"))
     seconds = features.size(1) / ROWS_PER_SECOND
     axes.grid(False)
     axes.imshow(features[0].T, origin="lower", aspect="auto", extent=(0, seconds, 0, features.size(2)), cmap="magma")
@@ -62,15 +67,13 @@ def _segments_of(config: DictConfig, run_dir: Path, table: ScoreTable) -> Segmen
     return segments
 
 
-def _choose(config: DictConfig, batch: Batch, segments: SegmentPruner) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features of one utterance (1, F, D) and its kept chunks (C,)."""
+def _choose(config: DictConfig, frontend: Frontend, batch: Batch, segments: SegmentPruner) -> torch.Tensor:
+    """The kept chunks (C,) of one utterance."""
     pruning = TimePruning.of(batch, segments, config.segments.level)
-    frontend = build(config.model.frontend)
-    features, lens = frontend(batch.audio, batch.audio_lens)
-    pruning.cut("waveform", batch.audio, batch.audio_lens, frontend.sampling_rate)
-    pruning.cut("feature", features, lens, ROWS_PER_SECOND)
+    with torch.inference_mode():
+        pruned_features(frontend, batch, pruning)
     assert pruning.kept is not None
-    return features, pruning.kept[0]
+    return pruning.kept[0]
 
 
 def _shade_dropped(axes: Axes, kept: torch.Tensor, chunk_seconds: float, seconds: float) -> None:

@@ -40,6 +40,8 @@ Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The grou
   segments  none, energy, blank, random: which of an utterance's time a step hears
   masks     dense, learned, continuous_sparsification, random, snip, magnitude, gmp, set, rigl, mest, granet, sr_ste,
             decaying, structured: which weights are zero, and when
+  modality  audio, video, audiovisual: what the model reads; a name of a system gets it behind it (full-dense-video)
+  stream    stream/audio=waveform: ResNet-1D in the place of log-mel features
   corpus, model (tiny small base), optim, trainer, decode (ctc_greedy joint)
 
 examples:
@@ -150,7 +152,8 @@ def _report(config: "DictConfig", command: str) -> None:
 
     from asrsparse.report import report, to_table
 
-    made = report(Path(config.exp_dir), config.systems, method=config.decode.method, split=config.decode.split)
+    systems = [f"{system}{config.modality.suffix}" for system in config.systems]
+    made = report(Path(config.exp_dir), systems, method=config.decode.method, split=config.decode.split)
     Console().print(to_table(made))
 
 

@@ -41,6 +41,7 @@ def _explain(error: Exception, overrides: Sequence[str], conf_dir: Path) -> str:
     """What is wrong with the overrides, with the nearest known name."""
     folders = [path for path in conf_dir.iterdir() if path.is_dir()]
     groups = {folder.name: sorted(f.stem for f in folder.glob("[!_]*.yaml")) for folder in folders}
+    groups = {group: choices for group, choices in groups.items() if choices}
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         if key in groups and value not in groups[key]:
@@ -64,8 +65,9 @@ def _known_keys(conf_dir: Path) -> list[str]:
     keys = set()
     for path in conf_dir.rglob("*.yaml"):
         text = path.read_text(encoding="utf-8")
-        is_global = path.parent == conf_dir or "@package _global_" in text
-        prefix = "" if is_global else f"{path.parent.name}."
+        header = re.match(r"# @package (\S+)", text)
+        package = header[1] if header else "_global_" if path.parent == conf_dir else path.parent.name
+        prefix = "" if package == "_global_" else f"{package}."
         keys |= {prefix + key for key in flatten(OmegaConf.create(text))}
     inner = {key[:end] for key in keys for end in range(len(key)) if key[end] == "."}
     return sorted(key for key in keys | inner if not key.startswith("defaults"))

@@ -1,6 +1,6 @@
 """Prepared cuts -> loaders of batches for Lightning."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L
@@ -33,6 +33,7 @@ class SpeechDataModule(L.LightningDataModule):
         num_buckets: Buckets of similar duration.
         num_workers: Loader processes; 0 loads in the training process.
         seed: Seed of the order of batches.
+        modalities: What the model reads, `audio` or `video` or both.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class SpeechDataModule(L.LightningDataModule):
         num_buckets: int = 10,
         num_workers: int = 0,
         seed: int = 0,
+        modalities: Sequence[str] = ("audio",),
     ) -> None:
         super().__init__()
         self.train_cuts = train_cuts
@@ -56,6 +58,7 @@ class SpeechDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.encode = encode
+        self.modalities = modalities
         self._duration_bins = duration_bins(pruner.table.durations, num_buckets)
 
     def train_dataloader(self) -> Loader:
@@ -70,12 +73,12 @@ class SpeechDataModule(L.LightningDataModule):
             rank=self.trainer.global_rank if self.trainer else 0,
             num_ranks=self.trainer.world_size if self.trainer else 1,
         )
-        return self._loader(IndexedBatchDataset(self.train_cuts, self.encode), sampler)
+        return self._loader(IndexedBatchDataset(self.train_cuts, self.encode, self.modalities), sampler)
 
     def val_dataloader(self) -> Loader:
         """All of dev, in its order."""
         sampler = SimpleCutSampler(self.dev_cuts, max_duration=self.batch_seconds, shuffle=False)
-        return self._loader(BatchDataset(self.encode), sampler)
+        return self._loader(BatchDataset(self.encode, self.modalities), sampler)
 
     def _loader(self, dataset: torch.utils.data.Dataset[Batch], sampler: torch.utils.data.Sampler[Any]) -> Loader:
         # A generator of its own: else each new loader would draw its base seed from the global one, and the number of

@@ -1,4 +1,4 @@
-"""Audio and a trained model -> hypotheses, by CTC alone or by CTC and attention together.
+"""Utterances and a trained model -> hypotheses, by CTC alone or by CTC and attention together.
 
 Shape legend: E encoder frames, H model width, V vocabulary.
 """
@@ -14,6 +14,7 @@ from espnet.nets.scorers.ctc import CTCPrefixScorer
 from espnet.nets.scorers.length_bonus import LengthBonus
 from lhotse import CutSet
 from lhotse.cut import Cut
+from lightning.fabric.utilities import move_data_to_device
 from omegaconf import DictConfig
 from rich.progress import track
 
@@ -128,7 +129,7 @@ def decode(config: DictConfig, command: str) -> dict[str, Any]:
     cuts = read_cuts(cuts_dir, config.decode.split).to_eager()
     decoder: Decoder = build(config.decode.decoder)
     started = time.perf_counter()
-    tokens = transcribe(model, decoder, cuts, BatchDataset(tokenizer.encode))
+    tokens = transcribe(model, decoder, cuts, BatchDataset(tokenizer.encode, model.modalities))
     seconds = time.perf_counter() - started
     write_decoded(decode_dir, [_utterance(cut, tokenizer.decode(t)) for cut, t in zip(cuts, tokens, strict=True)])
     audio_hours = sum(cut.duration for cut in cuts) / 3600
@@ -156,7 +157,7 @@ def transcribe(model: ASRModel, decoder: Decoder, cuts: CutSet, dataset: BatchDa
     tokens = []
     for cut in track(cuts, description="decoding", total=len(cuts), transient=True):
         batch = dataset[CutSet.from_cuts([cut])]
-        encoded, _ = model.encode(batch.audio.to(device), batch.audio_lens.to(device))
+        encoded, _ = model.encode(move_data_to_device(batch, device))
         tokens.append(decoder(model, encoded.squeeze(0)))
     return tokens
 

@@ -164,7 +164,8 @@ def read_stage(path: Path, stage: str) -> dict[str, Any]:
 
 def _remedy(folder: Path, stage: str) -> str:
     system_dir = folder.parent if folder.name.startswith("decode_") else folder
-    return f"Run `asrsparse {stage} recipe={system_dir.parent.name} system={system_dir.name}`."
+    system = re.sub("-(video|audiovisual)$", r" modality=\1", system_dir.name)
+    return f"Run `asrsparse {stage} recipe={system_dir.parent.name} system={system}`."
 
 
 def _compare(first: _System, system: _System, bootstrap: Bootstrap) -> Comparison | None:

@@ -44,11 +44,11 @@ from asrsparse.tokenizer import Tokenizer, load_tokenizer
 logger = logging.getLogger(__name__)
 
 _NOT_PART_OF_A_RUN = (
-    *("corpus", "decode", "recipe_name", "systems", "exp_dir", "run_dir", "hydra", "vocab_size"),
+    *("corpus", "decode", "recipe_name", "systems", "exp_dir", "run_dir", "hydra", "vocab_size", "modality"),
     "masks.regime",
 )
-"""Keys that may differ between two sittings of a run: they say where things lie, what happens after training, or
-what tables call it."""
+"""Keys that may differ between two sittings of a run: they say where things lie, what happens after training, what
+tables call it, or what other keys say too."""
 
 
 def train(config: DictConfig, command: str) -> dict[str, Any]:
@@ -139,6 +139,7 @@ def build_data(
         num_buckets=config.trainer.num_buckets,
         num_workers=config.trainer.num_workers,
         seed=config.seed,
+        modalities=module.model.modalities,
     )
 
 
@@ -306,6 +307,7 @@ def _claim(run_dir: Path, config: DictConfig) -> None:
 
 
 def _of_the_run(config: Any) -> dict[str, Any]:
-    """The values that make a run what it is, by dotted key."""
-    values = flatten(config).items()
+    """The values that make a run what it is, by dotted key; however they came about."""
+    known = OmegaConf.merge(config, {"vocab_size": None})  # else the tokenizer says
+    values = flatten(OmegaConf.create(OmegaConf.to_container(known, resolve=True))).items()
     return {key: value for key, value in values if not {key, key.split(".")[0]} & set(_NOT_PART_OF_A_RUN)}

@@ -10,6 +10,7 @@ from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from asrsparse.batch import PADDING_TOKEN, BatchDataset
 from asrsparse.cuts import read_cuts
 from asrsparse.tokenizer import load_tokenizer
+from asrsparse.video import read_video, video_array, write_video
 
 RATE = 16000
 LETTERS = {letter: number for number, letter in enumerate(" abc", start=2)}
@@ -85,3 +86,102 @@ def test_audio_that_was_damaged_is_named_with_what_to_do(cuts, tmp_path):
     alone = CutSet.from_cuts([replace(cuts["u1"])])
     with pytest.raises(ValueError, match=r"(?s)audio of a batch cannot be read \(u1\).*run `asrsparse prepare` again"):
         BatchDataset(encode)[alone]
+
+
+# ---- video
+
+BOTH = ("audio", "video")
+
+
+def seen(cut, folder, num_frames):
+    """A cut with a video beside its audio, whose frames are told by their brightness."""
+    frames = np.full((num_frames, 96, 96), 20, np.uint8) + 10 * np.arange(num_frames, dtype=np.uint8)[:, None, None]
+    write_video(folder / f"{cut.id}.mp4", frames)
+    return replace(cut, custom={"video": video_array(folder, f"{cut.id}.mp4", frames.shape)})
+
+
+@pytest.fixture
+def seen_cuts(cuts, tmp_path):
+    """Those of 0.1, 0.3 and 0.2 s, with 3, 8 and 4 video frames: within two of 2.5, 7.5 and 5."""
+    lens = {"u0": 3, "u1": 8, "u2": 4}
+    return CutSet.from_cuts([seen(cut, tmp_path, lens[cut.id]) for cut in cuts])
+
+
+def test_a_batch_without_video_is_what_it_was(seen_cuts, cuts):
+    with_video, without = BatchDataset(encode)[seen_cuts], BatchDataset(encode)[cuts]
+    assert with_video.video is with_video.video_lens is without.video is None
+    assert torch.equal(with_video.audio, without.audio)
+
+
+def test_video_is_loaded_whole_and_zero_behind_its_end(seen_cuts, tmp_path):
+    batch = BatchDataset(encode, BOTH)[seen_cuts]
+    # A video may be half a frame longer than its audio, which then ends the cut.
+    assert batch.video_lens.tolist() == [3, 8, 4]
+    assert batch.video.shape == (3, 8, 96, 96)
+    assert batch.video.dtype == torch.uint8
+    for row, (name, length) in enumerate(zip(batch.ids, batch.video_lens.tolist(), strict=True)):
+        np.testing.assert_array_equal(batch.video[row, :length].numpy(), read_video(tmp_path / f"{name}.mp4")[:length])
+        assert not batch.video[row, length:].any()
+    assert batch.audio_lens.tolist() == [1600, 4800, 3200]
+
+
+def test_video_alone_reads_no_audio(seen_cuts, tmp_path):
+    for cut in seen_cuts:
+        (tmp_path / f"{cut.id}.flac").unlink()
+    batch = BatchDataset(encode, ("video",))[seen_cuts]
+    assert batch.audio is batch.audio_lens is None
+    assert batch.video_lens.tolist() == [3, 8, 4]
+    assert batch.seconds == pytest.approx(0.6)
+
+
+def test_a_cut_within_a_recording_has_its_part_of_the_video(seen_cuts):
+    whole = BatchDataset(encode, BOTH)[CutSet.from_cuts([seen_cuts["u1"]])]
+    part = seen_cuts["u1"].truncate(offset=0.12, duration=0.08, preserve_id=True)
+    batch = BatchDataset(encode, BOTH)[CutSet.from_cuts([part])]
+    assert torch.equal(batch.video[0], whole.video[0, 3:5])
+    assert batch.audio_lens.tolist() == [1280]
+
+
+def test_a_cut_at_the_end_of_a_recording_makes_do_with_the_frames_that_are_there(cuts, tmp_path):
+    part = seen(cuts["u1"], tmp_path, 6).truncate(offset=0.12, duration=0.18, preserve_id=True)
+    assert BatchDataset(encode, BOTH)[CutSet.from_cuts([part])].video_lens.tolist() == [3]
+
+
+def test_a_cut_without_video_names_the_remedy(cuts):
+    message = (
+        r"u0 has no video, but the model looks at it\. .*\(corpus\.video=true\), or train on audio \(modality=audio\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        BatchDataset(encode, BOTH)[cuts]
+
+
+@pytest.mark.parametrize("num_frames", [1, 4, 12])
+def test_a_video_longer_or_shorter_than_its_audio_is_refused(cuts, tmp_path, num_frames):
+    alone = CutSet.from_cuts([seen(cuts["u1"], tmp_path, num_frames)])
+    message = (
+        rf"u1: its recording has {num_frames} video frames beside 0\.30 s of audio; allowed are 8, and 2 more or less"
+        r"\. Prepare its video again, or leave the utterance out"
+    )
+    with pytest.raises(ValueError, match=message):
+        BatchDataset(encode, BOTH)[alone]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no video at all"])
+def test_a_missing_or_damaged_video_is_named_with_what_to_do(seen_cuts, tmp_path, content):
+    (tmp_path / "u1.mp4").unlink()
+    if content is not None:
+        (tmp_path / "u1.mp4").write_bytes(content)
+    message = r"(?s)video of a batch cannot be read \(u1\): .*u1\.mp4.*run `asrsparse prepare` again"
+    with pytest.raises(ValueError, match=message):
+        BatchDataset(encode, ("video",))[seen_cuts]
+
+
+def test_a_video_with_fewer_frames_than_its_manifest_says_is_named(seen_cuts, tmp_path):
+    write_video(tmp_path / "u1.mp4", np.zeros((5, 96, 96), np.uint8))
+    with pytest.raises(ValueError, match=r"cannot be read \(u1\): video is too short: .*has 5 frames"):
+        BatchDataset(encode, BOTH)[seen_cuts]
+
+
+def test_a_batch_with_video_can_be_sent_by_a_worker(seen_cuts):
+    dataset = pickle.loads(pickle.dumps(BatchDataset(encode, BOTH)))
+    assert torch.equal(dataset[seen_cuts].video, BatchDataset(encode, BOTH)[seen_cuts].video)

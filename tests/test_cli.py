@@ -63,7 +63,7 @@ def test_help_names_every_choice_of_the_groups_it_lists(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     words = re.findall(r"[\w-]+", capsys.readouterr().out)
-    for group in ("recipe", "system", "model", "pruning", "masks", "decode"):
+    for group in ("recipe", "system", "modality", "model", "pruning", "masks", "decode"):
         assert {file.stem for file in (CONF_DIR / group).glob("[!_]*.yaml")} <= set(words)
 
 

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from micro import MICRO
 from omegaconf import OmegaConf
 
 from asrsparse.config import CONF_DIR, build, compose_config, flatten
+from asrsparse.masks import SparseMasks
 from asrsparse.models.asr import ASRModel
 from asrsparse.train import build_model, build_pruner
 
@@ -63,6 +65,41 @@ def test_a_recipe_and_a_system_choose_the_other_groups_and_build(recipe, system)
     assert isinstance(build_model(config, vocab_size=9), ASRModel)
 
 
+@pytest.mark.parametrize("model", GROUPS["model"])
+@pytest.mark.parametrize("modality", GROUPS["modality"])
+def test_every_model_has_every_modality_and_no_key_of_another(modality, model):
+    config = compose_config([f"modality={modality}", f"model={model}", "recipe=grid"])
+    sees, hears = modality != "audio", modality != "video"
+    assert ("num_mel_bins" in config.model.frontend) == hears
+    assert (config.model.encoder.input_layer == "conv2d") == hears
+    assert ("video" in config.model) == (sees and hears)
+    if sees:
+        stream = config.model.video if hears else config.model
+        assert stream.frontend._target_.endswith("SmallVisualFrontend" if model == "tiny" else "Conv3dResNet18")
+        assert stream.encoder.input_size == stream.frontend.output_size
+        assert stream.encoder.output_size == config.model.encoder.output_size
+        assert stream.encoder.keys() == config.model.encoder.keys()
+
+
+@pytest.mark.parametrize("modality", GROUPS["modality"])
+@pytest.mark.parametrize("masks", GROUPS["masks"])
+def test_masks_leave_the_layers_next_to_input_and_output_alone_in_every_modality(modality, masks):
+    model = build_model(config := compose_config([f"modality={modality}", f"masks={masks}", *MICRO]), vocab_size=16)
+    masked = SparseMasks.attach(model, build(config.masks.method)).weight_masks()
+    assert (masks == "dense") == (not masked)
+    if masks not in ("dense", "structured"):
+        outer = re.compile(r".*frontend\.stem\.|(video\.)?encoder\.embed\.|ctc\.|decoder\.output_layer\.")
+        assert not any(outer.match(name) for name in masked)
+        assert ("frontend.trunk.0.0.conv1.weight" in masked) == (modality == "video")
+        assert ("video.encoder.encoders.0.feed_forward.w_2.weight" in masked) == (modality == "audiovisual")
+
+
+def test_a_system_of_another_modality_has_another_name():
+    names = [compose_config(["system=easy2hard", *more]).name for more in ([], ["modality=video"], ["name=mine"])]
+    assert names == ["easy2hard", "easy2hard-video", "mine"]
+    assert compose_config(["modality=audiovisual"]).run_dir == "exp/mini/full-dense-audiovisual"
+
+
 @pytest.mark.parametrize("pruning", GROUPS["pruning"])
 def test_every_pruning_builds_its_policy(pruning):
     config = compose_config([f"pruning={pruning}"])
@@ -92,6 +129,17 @@ def test_an_unknown_key_is_answered_with_the_nearest_of_any_choice():
         ValueError, match=r"got 'masks.method.target_densty'\. Did you mean 'masks.method.target_density'\?"
     ):
         compose_config(["masks=learned", "masks.method.target_densty=0.5"])
+
+
+def test_a_key_of_the_other_modality_is_known_by_its_place():
+    with pytest.raises(ValueError, match=r"got 'model.video.fusion.p_adio'\. Did you mean '.*\.fusion\.p_audio'"):
+        compose_config(["modality=audiovisual", "model.video.fusion.p_adio=0.1"])
+    with pytest.raises(
+        ValueError, match=r"got 'model.frontend.num_melbins'\. Did you mean 'model.frontend.num_mel_bins'"
+    ):
+        compose_config(["model.frontend.num_melbins=40"])
+    with pytest.raises(ValueError, match=r"Unknown modality: got 'vidio', allowed are audio, audiovisual, video"):
+        compose_config(["modality=vidio"])
 
 
 def test_a_word_without_a_value_is_refused():

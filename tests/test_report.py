@@ -162,6 +162,12 @@ def test_missing_stages_are_named(exp_dir, missing, stage):
     assert not (exp_dir / "RESULTS.md").exists()
 
 
+def test_the_remedy_names_the_modality_that_a_folder_is_called_after(exp_dir):
+    message = r"Run `asrsparse train recipe=mini system=easy2hard-masks modality=audiovisual`"
+    with pytest.raises(ValueError, match=message):
+        report(exp_dir, ["easy2hard-masks-audiovisual"], method="greedy")
+
+
 def test_incomplete_and_outdated_files_are_refused(exp_dir):
     write_json(exp_dir / "masks" / "train.json", {"command": "asrsparse train", "density": 1.0})
     with pytest.raises(ValueError, match=r"train.json has no hours_heard, train_seconds, parameters"):

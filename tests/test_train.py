@@ -1,6 +1,7 @@
 import pytest
 import torch
 from micro import MICRO
+from omegaconf import OmegaConf
 
 from asrsparse.checkpoints import save_weights
 from asrsparse.config import compose_config
@@ -118,6 +119,38 @@ def test_the_same_run_may_go_on_and_be_decoded_another_way(tmp_path):
     others = (["decode=joint"], ["decode.split=dev"], ["systems=[full-dense]"], ["masks.regime=in other words"])
     for more in ([], *others):
         assert "asrsparse prepare" in begin(config_in(tmp_path, *more))
+
+
+def test_a_run_from_before_there_were_modalities_goes_on(tmp_path):
+    begin(config_in(tmp_path, "masks=learned"))
+    path = tmp_path / "full-dense" / "config.yaml"
+    older = OmegaConf.load(path)
+    del older.modality
+    older.name = "full-dense"
+    older.masks.method.exclude = ["encoder.embed.*|ctc.*|decoder.output_layer.*"]
+    OmegaConf.save(older, path)
+    assert "asrsparse prepare" in begin(config_in(tmp_path, "masks=learned"))
+
+
+def test_a_run_of_another_modality_under_the_same_name_is_refused(tmp_path):
+    begin(config_in(tmp_path))
+    message = begin(config_in(tmp_path, "modality=video", "name=full-dense"))
+    assert "holds a run with another configuration (model.encoder.input_layer: conv2d there, linear now" in message
+
+
+@pytest.mark.parametrize("modality", ["video", "audiovisual"])
+def test_a_finished_model_that_sees_is_loaded_also_compacted(tmp_path, modality):
+    config = config_in(tmp_path, f"modality={modality}")
+    saved = build_model(config, TOKENIZER.vocab_size)
+    encoder = saved.encoder if saved.video is None else saved.video.encoder
+    with torch.no_grad():
+        encoder.encoders[1].feed_forward.w_2.weight[:, 7:] = 0.0
+    compact(saved)
+    save_weights(tmp_path / f"full-dense-{modality}" / "model.safetensors", saved.state_dict())
+    model = load_model(config, TOKENIZER)
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in model.state_dict().items())
+    shrunk = model.encoder if model.video is None else model.video.encoder
+    assert shrunk.encoders[1].feed_forward.w_2.in_features == 7
 
 
 def test_another_name_is_another_folder(tmp_path):

@@ -1,12 +1,12 @@
 """The recogniser: front-end -> ESPnet conformer -> CTC and attention losses, one per utterance.
 
-Attributes carry ESPnet's names (`encoder`, `decoder`, `ctc`), so that a trained model opens in ESPnet.
+It hears or sees, by what its front-end reads; with a `VideoStream` it hears and sees. Attributes carry ESPnet's names
+(`encoder`, `decoder`, `ctc`), so that a trained model opens in ESPnet.
 
-Shape legend: B utterances, T samples, F feature rows, E encoder frames, H model width, U tokens, V vocabulary.
+Shape legend: B utterances, E encoder frames, H model width, U tokens, V vocabulary.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +19,10 @@ from espnet2.torch_utils.initialize import initialize
 
 from asrsparse.batch import PADDING_TOKEN, Batch
 from asrsparse.models.dropout import use_byte_dropout
-from asrsparse.models.frontends import LogMelFrontend
+from asrsparse.models.frontends import Frontend
 from asrsparse.models.residual import add_layer_scale, scale_residual_branches
-from asrsparse.models.time_pruning import ROWS_PER_SECOND, SEGMENT_LEVELS, TimePruning
+from asrsparse.models.streams import VideoStream, encode_stream, prepare_encoder
+from asrsparse.models.time_pruning import FRAMES_PER_SECOND, SEGMENT_LEVELS, TimePruning
 from asrsparse.pruning import AllTime, SegmentPruner
 
 BLANK = 0
@@ -52,7 +53,7 @@ class ASRModel(torch.nn.Module):
 
     Args:
         vocab_size: V; token 0 is the blank, the last one starts and ends sentences.
-        frontend: Waveform -> features.
+        frontend: Audio or video -> features.
         encoder: An ESPnet encoder on those features.
         decoder: An ESPnet decoder; None trains by CTC alone.
         specaug: ESPnet's SpecAugment, in training only; None for none.
@@ -64,15 +65,20 @@ class ASRModel(torch.nn.Module):
             for no such factors.
         residual_scale: What the initial weights of the last layer of each residual branch are multiplied with, at
             least 0, see `scale_residual_branches`; 1 leaves them.
+        video: What a model that hears has beside it to see as well; None for one modality.
+
+    Attributes:
+        modalities: What the model reads of a batch: `audio`, `video` or both.
 
     Raises:
-        ValueError: If a value is outside its range, or residual branches are to be scaled that are not known.
+        ValueError: If a value is outside its range, or residual branches are to be scaled that are not known, or the
+            chunks of `segments` are no whole numbers of video frames.
     """
 
     def __init__(
         self,
         vocab_size: int,
-        frontend: LogMelFrontend,
+        frontend: Frontend,
         encoder: AbsEncoder,
         decoder: AbsDecoder | None = None,
         specaug: AbsSpecAug | None = None,
@@ -82,6 +88,7 @@ class ASRModel(torch.nn.Module):
         segments_level: str = "feature",
         layer_scale: float | None = None,
         residual_scale: float = 1.0,
+        video: VideoStream | None = None,
     ) -> None:
         super().__init__()
         if not 0.0 <= ctc_weight <= 1.0:
@@ -94,13 +101,17 @@ class ASRModel(torch.nn.Module):
         self.frontend = frontend
         self.specaug = specaug
         self.encoder = encoder
-        self.encoder.embed.register_forward_hook(_residual_in_float32)
+        prepare_encoder(self)
         self.decoder = decoder
         self.ctc = CTC(odim=vocab_size, encoder_output_size=encoder.output_size())
         self.ctc_weight = ctc_weight
         self.label_smoothing = label_smoothing
         self.segments = segments if segments is not None else AllTime()
         self.segments_level = segments_level
+        self.video = video
+        self.modalities = (frontend.reads,) if video is None else (frontend.reads, video.frontend.reads)
+        if "video" in self.modalities:
+            self.segments.check_rate(FRAMES_PER_SECOND)
         # PyTorch's own initial values leave CTC, for hundreds of updates, with one template of where letters fall.
         initialize(self, "xavier_uniform")
         if residual_scale != 1.0:
@@ -117,7 +128,7 @@ class ASRModel(torch.nn.Module):
     def forward(self, batch: Batch) -> Losses:
         """Computes the losses of a batch of B utterances."""
         pruning = TimePruning.of(batch, self.segments if self.training else AllTime(), self.segments_level)
-        encoded, encoded_lens = self._encode(batch.audio, batch.audio_lens, pruning)
+        encoded, encoded_lens = self._encode(batch, pruning)
         log_probs = self.ctc_log_probs(encoded)
         pruning.observe(log_probs[..., BLANK])
         ctc = self._ctc_losses(log_probs, encoded_lens, batch)
@@ -126,30 +137,21 @@ class ASRModel(torch.nn.Module):
         attention = self._attention_losses(encoded, encoded_lens, batch)
         return Losses(self.ctc_weight * ctc + (1 - self.ctc_weight) * attention, ctc, attention, pruning.heard_share)
 
-    def encode(self, audio: torch.Tensor, audio_lens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encodes waveforms.
-
-        Args:
-            audio: (B, T).
-            audio_lens: Samples of each (B,).
+    def encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encodes utterances whole.
 
         Returns:
             Encoder frames (B, E, H), one per 40 ms, and their numbers (B,).
         """
-        return self._encode(audio, audio_lens, TimePruning(AllTime()))
+        return self._encode(batch, TimePruning(AllTime()))
 
-    def _encode(
-        self, audio: torch.Tensor, audio_lens: torch.Tensor, pruning: TimePruning
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encodes what is left of each utterance."""
-        audio, audio_lens = pruning.cut("waveform", audio, audio_lens, self.frontend.sampling_rate)
-        features, feature_lens = self.frontend(audio, audio_lens)
-        features, feature_lens = pruning.cut("feature", features, feature_lens, ROWS_PER_SECOND)
-        if self.training and self.specaug is not None:
-            features, feature_lens = self.specaug(features, feature_lens)
-        with pruning.frames_of(self.encoder.embed):
-            encoded, encoded_lens, _ = self.encoder(features, feature_lens)
-        return encoded, encoded_lens
+    def _encode(self, batch: Batch, pruning: TimePruning) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encodes what is left of each utterance, and fuses what is heard and seen."""
+        encoded = encode_stream(self, batch, pruning)
+        if self.video is None:
+            return encoded
+        fused: tuple[torch.Tensor, torch.Tensor] = self.video.fusion(encoded, encode_stream(self.video, batch, pruning))
+        return fused
 
     def ctc_log_probs(self, encoded: torch.Tensor) -> torch.Tensor:
         """Log probabilities (B, E, V) of tokens in each encoder frame, in float32."""
@@ -180,13 +182,3 @@ class ASRModel(torch.nn.Module):
             reduction="none",
         )
         return losses.sum(dim=1) / (batch.token_lens + 1)
-
-
-def _residual_in_float32(embed: torch.nn.Module, inputs: Any, output: Any) -> Any:
-    """Starts the encoder's residual stream in float32, also under autocast.
-
-    The subsampling ends in a linear layer, whose output autocast leaves in bf16; all blocks would then be added in bf16
-    to values that the positional encoding has scaled by the square root of H, and what they add would be rounded away.
-    """
-    (embedded, positions), pad_mask = output
-    return (embedded.float(), positions), pad_mask

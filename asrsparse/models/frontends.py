@@ -3,8 +3,36 @@
 Shape legend: B utterances, T samples, F feature rows of 10 ms, D mel bins.
 """
 
+from typing import ClassVar, Protocol
+
 import torch
 from espnet2.asr.frontend.default import DefaultFrontend
+
+
+class Frontend(Protocol):
+    """What stands before an encoder: one modality of a batch -> feature rows.
+
+    Attributes:
+        reads: The modality, `audio` or `video`.
+        learned: Whether it has weights. Its rows say nothing of loudness then, and take long to make.
+        input_rate: Samples or video frames per second of what it reads.
+        output_rate: Rows per second of what it gives.
+    """
+
+    @property
+    def reads(self) -> str: ...  # noqa: D102
+
+    @property
+    def learned(self) -> bool: ...  # noqa: D102
+
+    @property
+    def input_rate(self) -> int: ...  # noqa: D102
+
+    @property
+    def output_rate(self) -> int: ...  # noqa: D102
+
+    def __call__(self, values: torch.Tensor, lens: torch.Tensor, /) -> tuple[torch.Tensor, torch.Tensor]:
+        """Turns values (B, ...), zero behind `lens` (B,), into rows (B, F, D), zero behind their lengths, and these."""
 
 
 class LogMelFrontend(torch.nn.Module):
@@ -18,9 +46,13 @@ class LogMelFrontend(torch.nn.Module):
         num_mel_bins: D.
     """
 
+    reads: ClassVar[str] = "audio"
+    learned: ClassVar[bool] = False
+    output_rate: ClassVar[int] = 100
+
     def __init__(self, sampling_rate: int = 16000, num_mel_bins: int = 80) -> None:
         super().__init__()
-        self.sampling_rate = sampling_rate
+        self.input_rate = sampling_rate
         window = sampling_rate * 25 // 1000
         n_fft = 1 << (window - 1).bit_length()
         self.logmel = DefaultFrontend(

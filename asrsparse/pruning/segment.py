@@ -163,6 +163,14 @@ class SegmentPruner:
         """Says which epoch begins, from 0: the last `final_epochs` hear all time."""
         self._prunes = self.num_epochs is None or epoch < self.num_epochs - self.final_epochs
 
+    def check_rate(self, rows_per_second: int) -> None:
+        """Checks that chunks are whole numbers of rows.
+
+        Raises:
+            ValueError: If they are not.
+        """
+        self._rows_of_a_chunk(rows_per_second)
+
     def choose(
         self,
         values: Tensor,

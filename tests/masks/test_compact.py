@@ -68,7 +68,7 @@ def outputs(model):
     batch = make_batch([3, 5])
     model = copy.deepcopy(model)
     with torch.no_grad():
-        encoded, _ = model.encode(batch.audio, batch.audio_lens)
+        encoded, _ = model.encode(batch)
         losses = model(batch)
     return [encoded, losses.ctc, losses.attention]
 
@@ -215,7 +215,7 @@ class TestAfterwards:
 
         @torch.inference_mode()
         def decode(model):
-            return [decoder(model, encoded) for encoded in model.encode(batch.audio, batch.audio_lens)[0]]
+            return [decoder(model, encoded) for encoded in model.encode(batch)[0]]
 
         tokens = decode(simulated)
         assert all(tokens)

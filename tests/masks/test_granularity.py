@@ -54,7 +54,7 @@ def outputs(model):
     batch = make_batch([3, 5])
     with torch.no_grad():
         losses = model(batch)
-        return [model.encode(batch.audio, batch.audio_lens)[0], losses.ctc, losses.attention]
+        return [model.encode(batch)[0], losses.ctc, losses.attention]
 
 
 def kept_units(model, masks):

@@ -41,7 +41,7 @@ def test_a_ctc_loss_is_torchs_mean_of_the_utterance_alone(model):
     losses = model(batch).ctc
     for row in range(3):
         one = alone(batch, row)
-        encoded, lens = model.encode(one.audio, one.audio_lens)
+        encoded, lens = model.encode(one)
         log_probs = model.ctc.ctc_lo(encoded).log_softmax(dim=-1).transpose(0, 1)
         reference = F.ctc_loss(log_probs, one.tokens, lens, one.token_lens, blank=BLANK, reduction="mean")
         torch.testing.assert_close(losses[row], reference, rtol=1e-4, atol=1e-4)
@@ -49,7 +49,7 @@ def test_a_ctc_loss_is_torchs_mean_of_the_utterance_alone(model):
 
 def test_an_attention_loss_is_the_mean_cross_entropy_over_tokens_and_the_end(model):
     batch = make_batch([4])
-    encoded, lens = model.encode(batch.audio, batch.audio_lens)
+    encoded, lens = model.encode(batch)
     end = torch.tensor([[model.vocab_size - 1]])
     logits, _ = model.decoder(encoded, lens, torch.cat([end, batch.tokens], dim=1), batch.token_lens + 1)
     targets = torch.cat([batch.tokens, end], dim=1)
@@ -90,7 +90,7 @@ def test_specaug_changes_features_in_training_only():
     features, _ = model.frontend(batch.audio, batch.audio_lens)
     for training in (True, False):
         model.train(training)
-        model.encode(batch.audio, batch.audio_lens)
+        model.encode(batch)
     assert not torch.equal(seen[0], features)
     assert torch.equal(seen[1], features)
 
@@ -100,7 +100,7 @@ def test_without_specaug_training_sees_the_features_as_they_are():
     seen = []
     model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     batch = make_batch([3])
-    model.encode(batch.audio, batch.audio_lens)
+    model.encode(batch)
     assert torch.equal(seen[0], model.frontend(batch.audio, batch.audio_lens)[0])
 
 
@@ -124,7 +124,7 @@ def test_every_weight_gets_a_gradient():
 def test_log_probs_are_float32_distributions_also_under_autocast(model):
     batch = make_batch([3])
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
-        encoded, _ = model.encode(batch.audio, batch.audio_lens)
+        encoded, _ = model.encode(batch)
         log_probs = model.ctc_log_probs(encoded)
         losses = model(batch)
     assert log_probs.dtype == torch.float32
@@ -133,7 +133,7 @@ def test_log_probs_are_float32_distributions_also_under_autocast(model):
 
 
 def test_encoder_frames_come_every_40_ms(model):
-    _, lens = model.encode(torch.zeros(1, 48000), torch.tensor([48000]))
+    _, lens = model.encode(make_batch([3], samples=48000))
     assert lens.tolist() == [74]
 
 

@@ -45,8 +45,8 @@ def losses_and_scores(model, batch):
     model.eval()
     with torch.no_grad():
         valid = model(batch)
-        encoded, _ = model.encode(batch.audio[:1], batch.audio_lens[:1])
-        scores = step_by_step(model.decoder, torch.tensor([[11, 1, 2], [11, 3, 4]]), encoded.expand(2, -1, -1))
+        encoded, _ = model.encode(batch)
+        scores = step_by_step(model.decoder, torch.tensor([[11, 1, 2], [11, 3, 4]]), encoded[:1].expand(2, -1, -1))
     return [train.ctc, train.attention, valid.ctc, valid.attention, scores]
 
 

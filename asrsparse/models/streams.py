@@ -1,0 +1,122 @@
+"""Streams: what a recogniser does with one modality, from the batch to encoder frames.
+
+    batch.of(modality) -> [time pruning] -> front-end -> [time pruning] -> SpecAugment -> encoder
+
+The recogniser is a stream itself; one that hears and sees has a `VideoStream` beside it, and encodes both by the same
+lines.
+
+Shape legend: B utterances, F feature rows, D features, E encoder frames, H model width.
+"""
+
+from typing import Any, Protocol
+
+import torch
+from espnet2.asr.encoder.abs_encoder import AbsEncoder
+from espnet2.asr.specaug.abs_specaug import AbsSpecAug
+
+from asrsparse.batch import Batch
+from asrsparse.models.frontends import Frontend
+from asrsparse.models.fusion import Fusion
+from asrsparse.models.time_pruning import FRAMES_PER_SECOND, TimePruning
+
+
+class Stream(Protocol):
+    """Anything with the parts of a stream.
+
+    Attributes:
+        training: Whether SpecAugment is on.
+        frontend: One modality -> feature rows.
+        specaug: Zeroes some of the rows in training; or None.
+        encoder: An ESPnet encoder on the rows.
+    """
+
+    training: bool
+    frontend: Any
+    specaug: Any
+    encoder: Any
+
+
+class VideoStream(torch.nn.Module):
+    """What a recogniser that hears has beside it, to see as well.
+
+    Args:
+        frontend: Video -> feature rows.
+        encoder: An ESPnet encoder on them, without subsampling and of the same width as the other.
+        fusion: Makes one sequence of what both encoders give.
+        specaug: ESPnet's SpecAugment, in training only; None for none.
+
+    Raises:
+        ValueError: If the encoder shortens rows that come every 40 ms.
+    """
+
+    def __init__(
+        self, frontend: Frontend, encoder: AbsEncoder, fusion: Fusion, specaug: AbsSpecAug | None = None
+    ) -> None:
+        super().__init__()
+        self.frontend = frontend
+        self.specaug = specaug
+        self.encoder = encoder
+        self.fusion = fusion
+        prepare_encoder(self)
+
+
+def encode_stream(stream: Stream, batch: Batch, pruning: TimePruning) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encodes what is left of each utterance in one modality.
+
+    Returns:
+        Encoder frames (B, E, H), one per 40 ms, and their numbers (B,).
+    """
+    features, lens = pruned_features(stream.frontend, batch, pruning)
+    if stream.training and stream.specaug is not None:
+        features, lens = stream.specaug(features, lens)
+    if not _subsamples(stream.encoder):
+        features, lens = pruning.cut("frontend", features, lens, stream.frontend.output_rate)
+        encoded, encoded_lens, _ = stream.encoder(features, lens)
+        return encoded, encoded_lens
+    with pruning.frames_of(stream.encoder.embed):
+        encoded, encoded_lens, _ = stream.encoder(features, lens)
+    return encoded, encoded_lens
+
+
+def pruned_features(frontend: Frontend, batch: Batch, pruning: TimePruning) -> tuple[torch.Tensor, torch.Tensor]:
+    """Feature rows (B, F, D) of what pruning leaves of one modality, and their lengths (B,).
+
+    What a learned front-end reads is cut at the level `feature` too: its rows take long to make.
+    """
+    values, lens = pruning.cut("waveform", *batch.of(frontend.reads), frontend.input_rate)
+    if frontend.learned:
+        return frontend(*pruning.cut("feature", values, lens, frontend.input_rate))
+    return pruning.cut("feature", *frontend(values, lens), frontend.output_rate)
+
+
+def prepare_encoder(stream: Stream) -> None:
+    """Checks that a stream gives a frame per 40 ms, and lets its residual stream begin in float32.
+
+    Raises:
+        ValueError: If its encoder shortens rows that come every 40 ms.
+    """
+    if stream.frontend.output_rate == FRAMES_PER_SECOND and _subsamples(stream.encoder):
+        raise ValueError(
+            f"model.encoder.input_layer: got {type(stream.encoder.embed).__name__} behind "
+            f"{type(stream.frontend).__name__}, which gives {FRAMES_PER_SECOND} rows a second; allowed is linear, "
+            "which keeps them all."
+        )
+    stream.encoder.embed.register_forward_hook(_residual_in_float32)
+
+
+def _subsamples(encoder: AbsEncoder) -> bool:
+    """Whether an encoder begins with ESPnet's convolutions in time, and not with a layer for each row."""
+    return not isinstance(encoder.embed, torch.nn.Sequential)
+
+
+def _residual_in_float32(embed: torch.nn.Module, inputs: Any, output: Any) -> Any:
+    """Starts the encoder's residual stream in float32, also under autocast.
+
+    The subsampling ends in a linear layer, whose output autocast leaves in bf16; all blocks would then be added in bf16
+    to values that the positional encoding has scaled by the square root of H, and what they add would be rounded away.
+    """
+    if isinstance(embed, torch.nn.Sequential):
+        embedded, positions = output
+        return embedded.float(), positions
+    (embedded, positions), pad_mask = output
+    return (embedded.float(), positions), pad_mask

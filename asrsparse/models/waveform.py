@@ -1,0 +1,114 @@
+"""ResNet-1D: waveform -> feature rows, one for each video frame.
+
+Shape legend: B utterances, T samples of the longest, V video frames of the longest, C channels, L places of the longest
+between layers, D features.
+"""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asrsparse.models.frontends import normalise_utterances
+from asrsparse.video import FRAMES_PER_SECOND
+
+
+class ResNet1d(nn.Module):
+    """ResNet-18 in one dimension on the waveform, averaged to 25 rows a second, as in Auto-AVSR (arXiv 2303.14307).
+
+    An utterance is filled up with silence to whole video frames, so that its rows stand in step with those of its
+    video. Behind its end values are zero at each layer: in evaluation mode no row depends on who shares the batch. In
+    training batch norms see the other utterances, and the zeros behind their ends.
+
+    Args:
+        output_size: D, the channels of the last stage; the others have an eighth, a quarter and a half of it.
+        sampling_rate: Samples per second, a multiple of 800, so that each layer has whole places for a video frame.
+
+    Raises:
+        ValueError: If `output_size` is not a multiple of 8, or the sampling rate of 800.
+    """
+
+    reads: ClassVar[str] = "audio"
+    learned: ClassVar[bool] = True
+    output_rate: ClassVar[int] = FRAMES_PER_SECOND
+
+    def __init__(self, output_size: int = 512, sampling_rate: int = 16000) -> None:
+        super().__init__()
+        if output_size % 8:
+            raise ValueError(f"model.frontend.output_size: got {output_size}, allowed are multiples of 8.")
+        if sampling_rate % (4 * 8 * FRAMES_PER_SECOND):
+            raise ValueError(f"model.frontend.sampling_rate: got {sampling_rate}, allowed are multiples of 800 Hz.")
+        self.input_rate = sampling_rate
+        width = output_size // 8
+        # 5 ms every quarter of one: the padding makes T / 4 places of T samples.
+        kernel_size = sampling_rate // 200
+        self.stem = nn.Conv1d(1, width, kernel_size, stride=4, padding=kernel_size // 2 - 2, bias=False)
+        self.norm = nn.BatchNorm1d(width)
+        stages = [(width, width, 1)] + [(width * size, 2 * width * size, 2) for size in (1, 2, 4)]
+        self.blocks = nn.ModuleList()
+        for inputs, outputs, stride in stages:
+            self.blocks += [BasicBlock1d(inputs, outputs, stride), BasicBlock1d(outputs, outputs)]
+
+    def forward(self, audio: Tensor, audio_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes feature rows.
+
+        Args:
+            audio: Waveforms (B, T), zero behind `audio_lens`.
+            audio_lens: Samples of each (B,).
+
+        Returns:
+            Rows (B, V, D), zero behind their lengths, and their lengths (B,): a begun video frame counts.
+        """
+        samples = self.input_rate // FRAMES_PER_SECOND
+        lens = (audio_lens + samples - 1) // samples
+        num_frames = -(-audio.size(1) // samples)
+        waves = normalise_utterances(audio.float().unsqueeze(-1), audio_lens).squeeze(-1)
+        waves = F.pad(waves, (0, num_frames * samples - audio.size(1)))
+        values = _silence(torch.relu(self.norm(self.stem(waves.unsqueeze(1)))), lens, num_frames)
+        for block in self.blocks:
+            values = block(values, lens, num_frames)
+        return F.adaptive_avg_pool1d(values, num_frames).transpose(1, 2), lens
+
+
+class BasicBlock1d(nn.Module):
+    """Two convolutions and a way round them: ResNet's basic block in one dimension.
+
+    Args:
+        inputs: Channels of what it gets.
+        outputs: Channels of what it gives.
+        stride: By which it shortens.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm1d(outputs)
+        self.conv2 = nn.Conv1d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm1d(outputs)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            shortcut = nn.Conv1d(inputs, outputs, 1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(shortcut, nn.BatchNorm1d(outputs))
+
+    def forward(self, values: Tensor, lens: Tensor, num_frames: int) -> Tensor:
+        """Computes the block.
+
+        Args:
+            values: (B, C, L).
+            lens: Video frames of each utterance (B,).
+            num_frames: V, of which L is a multiple.
+
+        Returns:
+            (B, outputs, L / stride), zero behind the utterances.
+        """
+        inner = _silence(torch.relu(self.bn1(self.conv1(values))), lens, num_frames)
+        added = self.bn2(self.conv2(inner)) + self.downsample(values)
+        return _silence(torch.relu(added), lens, num_frames)
+
+
+def _silence(values: Tensor, lens: Tensor, num_frames: int) -> Tensor:
+    """Zeroes what stands behind utterances: batch norms, having a mean, do not leave zeros there."""
+    places = values.size(2) // num_frames
+    behind = torch.arange(values.size(2), device=values.device) >= (places * lens)[:, None]
+    return values.masked_fill(behind.unsqueeze(1), 0.0)
