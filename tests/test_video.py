@@ -1,5 +1,10 @@
 """Small grey videos: what is written comes back, whole and in parts, by lhotse too."""
 
+import hashlib
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from lhotse import CutSet, MonoCut
@@ -22,6 +27,28 @@ def test_frames_come_back_as_they_were(tmp_path):
     read = read_video(tmp_path / "a.mp4")
     assert read.shape == (20, 32, 32)
     assert np.abs(read.astype(int) - moving()).mean() < 2
+
+
+_WRITING = """
+import sys
+from pathlib import Path
+import numpy as np
+from asrsparse.mouth_drawing import draw_mouths, face_of
+from asrsparse.speech_synthesis import Interval
+from asrsparse.video import write_video
+phones = [Interval("b", 0.2, 0.3), Interval("aI", 0.5, 0.3), Interval("f", 0.8, 0.3)]
+write_video(Path(sys.argv[1]), draw_mouths(phones, 40, face_of("paul"), np.random.default_rng(3)))
+"""
+
+
+def test_the_same_bytes_whatever_was_in_memory_before(tmp_path):
+    digests = set()
+    for filling in ("1", "170"):  # glibc puts it into all memory that it hands out
+        path = tmp_path / f"{filling}.mp4"
+        environment = os.environ | {"MALLOC_PERTURB_": filling}
+        subprocess.run([sys.executable, "-c", _WRITING, str(path)], env=environment, check=True)
+        digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert len(digests) == 1
 
 
 def test_brightness_goes_from_0_to_255(tmp_path):
