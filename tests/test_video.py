@@ -7,6 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lhotse import CutSet, MonoCut
 from lhotse.dataset.collation import collate_custom_field
 from lhotse.testing.dummies import dummy_recording
@@ -78,6 +80,24 @@ def test_lhotse_cuts_truncate_and_collate_it(tmp_path):
     assert frames.shape == (2, 25, 32, 32)
     assert lens.tolist() == [25, 5]
     np.testing.assert_array_equal(frames[1, :5].numpy(), read_video(tmp_path / "a.mp4", 10, 15))
+
+
+@given(st.floats(0, 2.4))
+def test_a_cut_that_begins_anywhere_has_frames_up_to_the_end(recorded, offset):
+    part = recorded.truncate(offset=offset)
+    frames = part.load_custom("video")
+    assert abs(len(frames) - 25 * part.duration) <= 1
+    np.testing.assert_array_equal(frames[-1], recorded.load_custom("video")[-1])
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> MonoCut:
+    """A recording of 2.525 s, which has 63 frames."""
+    folder = tmp_path_factory.mktemp("recorded")
+    write_video(folder / "a.mp4", moving(63, size=72))
+    recording = dummy_recording(0, duration=2.525)
+    custom = {"video": video_array(folder, "a.mp4", (63, 72, 72))}
+    return MonoCut("a", start=0.0, duration=2.525, channel=0, recording=recording, custom=custom)
 
 
 def test_no_frame_is_refused(tmp_path):
