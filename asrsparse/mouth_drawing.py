@@ -185,11 +185,11 @@ def _areas(poses: Numbers, face: Face) -> list[_Area]:
     lower_teeth = np.maximum(teeth_edge, below - 3 * teeth * _ARCH)
     tongue_top = np.maximum(teeth_edge - 2 * (tongue > 0.8), below - 0.9 * tongue * gap * _ARCH**2)
     fold = bottom.max(axis=1, keepdims=True) + 3 - _X**2
-    chin = face.chin + 0.6 * gap - 12 * _X**2
+    chin = face.chin + 0.6 * gap - 24 * _X**2
 
     rim = half_width * (0.96 - 0.16 * rounding)
     return [
-        _Area.between(chin, chin + SIZE, np.full_like(rim, 45), face.skin - 0.6 * face.shadow),  # the neck
+        _Area.between(chin, chin + SIZE, np.full_like(rim, 64), face.skin - 0.6 * face.shadow),  # the neck
         _Area.between(fold, fold + 2.5, 0.5 * half_width, face.skin - 0.5 * face.shadow),  # under the lower lip
         _Area.between(top, bottom, half_width, face.lips),
         _Area.between(below, bottom, half_width, face.lips + 14),
