@@ -152,7 +152,7 @@ def _in_short(error: str, recording: Recording) -> str:
 
 
 def make_cuts(recordings: RecordingSet, supervisions: SupervisionSet) -> list[MonoCut]:
-    """One cut for each supervision, from its start to its end, with its id."""
+    """One cut for each supervision, from its start to its end, with its id, and with its video where it has one."""
     by_id = {recording.id: recording for recording in recordings}
     return [
         MonoCut(
@@ -162,6 +162,7 @@ def make_cuts(recordings: RecordingSet, supervisions: SupervisionSet) -> list[Mo
             channel=segment.channel,
             recording=by_id[segment.recording_id],
             supervisions=[_from_its_start(segment)],
+            custom={"video": segment.custom["video"]} if segment.has_custom("video") else None,
         )
         for segment in supervisions
     ]
@@ -172,7 +173,8 @@ def _from_its_start(segment: SupervisionSegment) -> SupervisionSegment:
     alignment = {
         name: [item.with_offset(-segment.start) for item in items] for name, items in (segment.alignment or {}).items()
     }
-    return dataclasses.replace(segment, start=0.0, alignment=alignment or None)
+    custom = {name: value for name, value in (segment.custom or {}).items() if name != "video"}  # it is the cut's
+    return dataclasses.replace(segment, start=0.0, alignment=alignment or None, custom=custom or None)
 
 
 def select_cuts(

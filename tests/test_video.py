@@ -1,7 +1,14 @@
 """Small grey videos: what is written comes back, whole and in parts, by lhotse too."""
 
+import hashlib
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lhotse import CutSet, MonoCut
 from lhotse.dataset.collation import collate_custom_field
 from lhotse.testing.dummies import dummy_recording
@@ -22,6 +29,28 @@ def test_frames_come_back_as_they_were(tmp_path):
     read = read_video(tmp_path / "a.mp4")
     assert read.shape == (20, 32, 32)
     assert np.abs(read.astype(int) - moving()).mean() < 2
+
+
+_WRITING = """
+import sys
+from pathlib import Path
+import numpy as np
+from asrsparse.mouth_drawing import draw_mouths, face_of
+from asrsparse.speech_synthesis import Interval
+from asrsparse.video import write_video
+phones = [Interval("b", 0.2, 0.3), Interval("aI", 0.5, 0.3), Interval("f", 0.8, 0.3)]
+write_video(Path(sys.argv[1]), draw_mouths(phones, 40, face_of("paul"), np.random.default_rng(3)))
+"""
+
+
+def test_the_same_bytes_whatever_was_in_memory_before(tmp_path):
+    digests = set()
+    for filling in ("1", "170"):  # glibc puts it into all memory that it hands out
+        path = tmp_path / f"{filling}.mp4"
+        environment = os.environ | {"MALLOC_PERTURB_": filling}
+        subprocess.run([sys.executable, "-c", _WRITING, str(path)], env=environment, check=True)
+        digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert len(digests) == 1
 
 
 def test_brightness_goes_from_0_to_255(tmp_path):
@@ -51,6 +80,24 @@ def test_lhotse_cuts_truncate_and_collate_it(tmp_path):
     assert frames.shape == (2, 25, 32, 32)
     assert lens.tolist() == [25, 5]
     np.testing.assert_array_equal(frames[1, :5].numpy(), read_video(tmp_path / "a.mp4", 10, 15))
+
+
+@given(st.floats(0, 2.4))
+def test_a_cut_that_begins_anywhere_has_frames_up_to_the_end(recorded, offset):
+    part = recorded.truncate(offset=offset)
+    frames = part.load_custom("video")
+    assert abs(len(frames) - 25 * part.duration) <= 1
+    np.testing.assert_array_equal(frames[-1], recorded.load_custom("video")[-1])
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> MonoCut:
+    """A recording of 2.525 s, which has 63 frames."""
+    folder = tmp_path_factory.mktemp("recorded")
+    write_video(folder / "a.mp4", moving(63, size=72))
+    recording = dummy_recording(0, duration=2.525)
+    custom = {"video": video_array(folder, "a.mp4", (63, 72, 72))}
+    return MonoCut("a", start=0.0, duration=2.525, channel=0, recording=recording, custom=custom)
 
 
 def test_no_frame_is_refused(tmp_path):

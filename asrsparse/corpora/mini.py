@@ -1,4 +1,7 @@
-"""The mini corpus: sentences of a small grammar, spoken by espeak-ng voices, with word and phone times."""
+"""The mini corpus: sentences of a small grammar, spoken by espeak-ng voices with drawn mouths.
+
+It knows the times of its words and phones.
+"""
 
 import hashlib
 import logging
@@ -14,12 +17,15 @@ import numpy as np
 import soundfile
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
+from lhotse.utils import compute_num_frames
 from numpy.typing import NDArray
 from rich.progress import track
 
 from asrsparse.corpora.manifests import SPLITS, is_prepared, mark_prepared, write_split
 from asrsparse.files import atomic_path
+from asrsparse.mouth_drawing import draw_mouths, face_of
 from asrsparse.speech_synthesis import SAMPLE_RATE, Interval, Speech, Voice, synthesize
+from asrsparse.video import FRAMES_PER_SECOND, video_array, write_video
 
 logger = logging.getLogger(__name__)
 
@@ -63,19 +69,22 @@ def prepare_mini(
     train_minutes: float = 30.0,
     dev_minutes: float = 3.0,
     test_minutes: float = 5.0,
+    video: bool = True,
 ) -> None:
     """Speaks the mini corpus into FLAC files and writes its manifests; returns at once if that is already done.
 
-    Files are byte for byte the same for the same sources and arguments. No sentence is spoken twice.
+    Files are byte for byte the same for the same sources and arguments, the audio with and without video. No sentence
+    is spoken twice.
 
     Args:
         grammar_dir: Holds grammar.txt, words.txt and speakers.txt.
-        output_dir: Gets `audio/<split>/<speaker>/<id>.flac` and `manifests/`; manifests name the audio by this path as
-            it is given.
-        seed: Of sentences, tempo, pitch, pauses, gain and noise.
+        output_dir: Gets `audio/<split>/<speaker>/<id>.flac`, `video/<speaker>/<id>.mp4` and `manifests/`; manifests
+            name the files by this path as it is given.
+        seed: Of sentences, tempo, pitch, pauses, gain and noise; of the head's motion and the light.
         train_minutes: Speech of the training split, shared equally by its speakers; each speaks at least one sentence.
         dev_minutes: Likewise for dev.
         test_minutes: Likewise for test.
+        video: Whether to draw the speakers' mouths.
 
     Raises:
         ValueError: If a source is missing or malformed, a number of minutes is not above zero, or the grammar has too
@@ -86,7 +95,7 @@ def prepare_mini(
         if not value > 0:
             raise ValueError(f"{split}_minutes of the mini corpus: got {value}, allowed are numbers above 0.")
     sources = {name: _read(grammar_dir / name) for name in SOURCES}
-    arguments = {"seed": seed, "minutes": minutes, "sources": _sha256(sources.values())}
+    arguments = {"seed": seed, "minutes": minutes, "video": video, "sources": _sha256(sources.values())}
     manifest_dir = output_dir / "manifests"
     if is_prepared(manifest_dir, arguments | {"files": _fingerprint(output_dir)}):
         logger.info("The mini corpus stands ready in %s.", output_dir)
@@ -94,20 +103,30 @@ def prepare_mini(
     grammar = read_grammar(grammar_dir)
     speakers = read_speakers(grammar_dir / "speakers.txt")
     sentences = _different_sentences(grammar, np.random.default_rng(seed))
+    for folder in ("audio", "video"):
+        shutil.rmtree(output_dir / folder, ignore_errors=True)
     for split in SPLITS:
-        shutil.rmtree(output_dir / "audio" / split, ignore_errors=True)
-        _prepare_split(split, [s for s in speakers if s.split == split], sentences, minutes[split], seed, output_dir)
+        own = [speaker for speaker in speakers if speaker.split == split]
+        _prepare_split(split, own, sentences, minutes[split], seed, output_dir, video)
     mark_prepared(manifest_dir, arguments | {"files": _fingerprint(output_dir)})
 
 
 def _prepare_split(
-    split: str, speakers: list[Speaker], sentences: Iterator[str], minutes: float, seed: int, output_dir: Path
+    split: str,
+    speakers: list[Speaker],
+    sentences: Iterator[str],
+    minutes: float,
+    seed: int,
+    output_dir: Path,
+    video: bool,
 ) -> None:
     segments = []
     for speaker in track(speakers, description=f"mini: speaking {split}"):
         spoken, index = 0.0, 0
         while spoken < minutes * 60 / len(speakers):
             segment = _speak(speaker, index, next(sentences), seed, output_dir / "audio" / split / speaker.name)
+            if video:
+                _draw(*segment, seed, output_dir / "video")
             segments.append(segment)
             spoken, index = spoken + segment[0].duration, index + 1
     recordings, supervisions = zip(*segments, strict=True)
@@ -141,6 +160,17 @@ def _speak(speaker: Speaker, index: int, text: str, seed: int, folder: Path) -> 
     return recording, SupervisionSegment(
         utterance_id, utterance_id, 0.0, duration, text=text, language="en", speaker=speaker.name, alignment=alignment
     )
+
+
+def _draw(recording: Recording, segment: SupervisionSegment, seed: int, folder: Path) -> None:
+    """Writes the video of an utterance and puts its manifest into the segment; chance is apart from the speech's."""
+    rng = np.random.default_rng([seed, zlib.crc32(segment.id.encode()), 1])
+    phones = [Interval(phone.symbol, phone.start, phone.duration) for phone in segment.alignment["phone"]]
+    num_frames = compute_num_frames(recording.duration, 1 / FRAMES_PER_SECOND, SAMPLE_RATE)
+    frames = draw_mouths(phones, num_frames, face_of(segment.speaker), rng)
+    key = f"{segment.speaker}/{segment.id}.mp4"
+    write_video(folder / key, frames)
+    segment.custom = {"video": video_array(folder, key, frames.shape)}
 
 
 def _vary(voice: Voice, rng: np.random.Generator) -> Voice:
@@ -256,10 +286,11 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _fingerprint(output_dir: Path) -> str:
-    """Changes when a manifest changes, or an audio file comes, goes, or gets another size."""
+    """Changes when a manifest changes, or a file of audio or video comes, goes, or gets another size."""
     manifests = (path.read_bytes() for path in sorted(output_dir.glob("manifests/*.jsonl.gz")))
-    audio = (f"{path.relative_to(output_dir)} {path.stat().st_size}" for path in sorted(output_dir.glob("audio/*/*/*")))
-    return _sha256([*manifests, *audio])
+    media = sorted([*output_dir.glob("audio/*/*/*"), *output_dir.glob("video/*/*")])
+    sizes = (f"{path.relative_to(output_dir)} {path.stat().st_size}" for path in media)
+    return _sha256([*manifests, *sizes])
 
 
 def _sha256(parts: Iterable[Any]) -> str:

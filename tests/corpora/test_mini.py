@@ -11,6 +11,7 @@ import soundfile
 from asrsparse.corpora import mini
 from asrsparse.corpora.manifests import SPLITS, manifest_paths, read_split
 from asrsparse.corpora.mini import Grammar, prepare_mini, read_grammar, read_speakers
+from asrsparse.cuts import make_cuts
 from asrsparse.speech_synthesis import Voice, synthesize
 
 SHIPPED = Path(__file__).parents[2] / "data" / "mini"
@@ -92,6 +93,49 @@ def test_audio_files(prepared):
             assert 0 < lead.std() < 0.1 * samples.astype(float).std()
 
 
+def video(output_dir: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(output_dir)): p.read_bytes() for p in sorted(output_dir.glob("video/**/*.mp4"))}
+
+
+def test_every_utterance_has_a_video_as_long_as_its_audio(prepared):
+    for split in SPLITS:
+        recordings, supervisions = read_split(prepared / "manifests", split)
+        for cut in make_cuts(recordings, supervisions):
+            key = f"{cut.supervisions[0].speaker}/{cut.id}.mp4"
+            assert (prepared / "video" / key).is_file()
+            frames = cut.load_custom("video")
+            assert frames.shape == (int(25 * cut.duration + 0.5), 96, 96)
+            assert frames.dtype == np.uint8
+            assert cut.supervisions[0].custom is None
+    assert len(video(prepared)) == len(audio(prepared))
+
+
+def test_the_mouth_moves_while_the_speaker_speaks(prepared):
+    for cut in make_cuts(*read_split(prepared / "manifests", "train")):
+        frames = cut.load_custom("video")[:, 30:70, 20:76].astype(int)
+        moves = np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2))
+        words = cut.supervisions[0].alignment["word"]
+        first, last = round(25 * words[0].start), round(25 * words[-1].end)
+        assert moves[first:last].mean() > 3 * moves[: max(1, first - 2)].mean()
+
+
+def test_a_warning_for_no_video(prepared, tmp_path, caplog):
+    prepare_mini(prepared, tmp_path / "out", train_minutes=0.01, dev_minutes=0.01, test_minutes=0.01)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+def test_without_video_the_audio_is_the_same(prepared, grammar_dir, tmp_path):
+    prepare_mini(grammar_dir, tmp_path / "out", video=False, **MINUTES)
+    assert audio(tmp_path / "out") == audio(prepared)
+    assert video(tmp_path / "out") == {}
+    (cut, *_) = make_cuts(*read_split(tmp_path / "out" / "manifests", "dev"))
+    assert cut.custom is None
+    prepare_mini(grammar_dir, tmp_path / "out", **MINUTES)
+    assert video(tmp_path / "out") == video(prepared)
+    prepare_mini(grammar_dir, tmp_path / "out", video=False, **MINUTES)
+    assert video(tmp_path / "out") == {}
+
+
 def test_splits_share_neither_sentences_nor_speakers(prepared):
     texts, speakers = [], []
     for split in SPLITS:
@@ -105,6 +149,7 @@ def test_splits_share_neither_sentences_nor_speakers(prepared):
 def test_the_same_bytes_each_time(prepared, grammar_dir, tmp_path):
     prepare_mini(grammar_dir, tmp_path / "again", **MINUTES)
     assert audio(tmp_path / "again") == audio(prepared)
+    assert video(tmp_path / "again") == video(prepared)
     prepare_mini(grammar_dir, tmp_path / "other", seed=1, **MINUTES)
     assert set(audio(tmp_path / "other").values()).isdisjoint(audio(prepared).values())
 
@@ -141,8 +186,13 @@ def append(path: Path, text: str) -> None:
         lambda folder: manifest_paths(folder / "manifests", "train")[1].write_bytes(b"half of it"),
         lambda folder: next(folder.glob("audio/test/paul/*.flac")).unlink(),
         lambda folder: next(folder.glob("audio/train/anna/*.flac")).write_bytes(b"half of it"),
+        lambda folder: next(folder.glob("video/paul/*.mp4")).unlink(),
+        lambda folder: next(folder.glob("video/anna/*.mp4")).write_bytes(b"half of it"),
     ],
-    ids=["words", "speakers", "missing manifest", "damaged manifest", "missing audio", "damaged audio"],
+    ids=[
+        *("words", "speakers", "missing manifest", "damaged manifest"),
+        *("missing audio", "damaged audio", "missing video", "damaged video"),
+    ],
 )
 def test_what_has_changed_is_made_anew(change, prepared, tmp_path, count_syntheses):
     folder = tmp_path / "copy"
