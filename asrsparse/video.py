@@ -7,7 +7,9 @@ its audio.
 Shape legend: V frames, H rows, W columns.
 """
 
+import math
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -80,6 +82,78 @@ def decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
     yield from container.decode(stream)
+
+
+def pictures(path: Path, zero: str = "audio") -> Iterator[tuple[int, Frames]]:
+    """The pictures of any video file at 25 a second, whatever its own rate, constant or not.
+
+    Picture v is what the screen shows at (v + 0.5) / 25 s, by the file's time stamps. So another rate moves nothing by
+    more than half a picture, and on average by nothing. A damaged picture is replaced by the one before it.
+
+    Args:
+        path: What PyAV reads.
+        zero: When time begins: `audio`, with the first sound of the file, where it has any (its streams may begin at
+            different times), or `video`, with the first picture.
+
+    Yields:
+        The number of the picture in the file, and the picture (H, W), upright.
+
+    Raises:
+        ValueError: If the file is missing or damaged, or has no video.
+    """
+    shown: tuple[int, av.VideoFrame] | None = None
+    begin = end = 0.0
+    num_yielded = 0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"no video track: {path}")
+            for number, frame in enumerate(_despite_damage(container)):
+                begin = end if frame.time is None else frame.time
+                if shown is None:
+                    origin = _begin_of_audio(container, begin) if zero == "audio" else begin
+                else:
+                    due = _num_due(begin - origin)
+                    yield from [(shown[0], _upright(shown[1]))] * (due - num_yielded)
+                    num_yielded = max(due, num_yielded)
+                shown, end = (number, frame), begin + _seconds_of(frame)
+    except (av.FFmpegError, OSError) as error:
+        raise ValueError(f"video does not decode: {path}: {error.strerror}") from None
+    if shown is None:
+        raise ValueError(f"video does not decode: {path}: it holds no pictures")
+    yield from [(shown[0], _upright(shown[1]))] * (_num_due(end - origin) - num_yielded)
+
+
+def _despite_damage(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+    """All frames that decode."""
+    stream = container.streams.video[0]
+    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    for packet in container.demux(stream):
+        with suppress(av.InvalidDataError):
+            yield from packet.decode()
+
+
+def _begin_of_audio(container: av.container.InputContainer, default: float) -> float:
+    if not container.streams.audio or container.streams.audio[0].start_time is None:
+        return default
+    stream = container.streams.audio[0]
+    return float(stream.start_time * stream.time_base)
+
+
+def _num_due(seconds: float) -> int:
+    """How many pictures have their middle before a time."""
+    return max(0, math.ceil(round(seconds * FRAMES_PER_SECOND, ndigits=6) - 0.5))
+
+
+def _seconds_of(frame: av.VideoFrame) -> float:
+    """For how long a frame is shown, where the next one does not say so."""
+    return float(frame.duration * frame.time_base) if frame.duration else 1 / FRAMES_PER_SECOND
+
+
+def _upright(frame: av.VideoFrame) -> Frames:
+    """The brightness of a frame, turned as a player would: telephones film lying and say so."""
+    return np.ascontiguousarray(np.rot90(brightness(frame), round(frame.rotation / 90)))
 
 
 def brightness(frame: av.VideoFrame) -> Frames:
