@@ -3,8 +3,8 @@
 Two layouts, in pixels of the upright picture:
 
 * JSON: a list; an entry is `null` where no face was found, `[x, y]` (the mouth's centre), `[x, y, width]` (with the
-  width of the square to cut), or 68 points `[x, y]` in the order of iBUG 300-W, of which 36 to 47 are the eyes and 48 to
-  67 the mouth;
+  width of the square to cut), or 68 points `[x, y]` in the order of iBUG 300-W, of which 36 to 47 are the eyes and 48
+  to 67 the mouth;
 * NPZ: the array `landmarks` of shape (S, 2), (S, 3) or (S, 68, 2), NaN where no face was found.
 
 Shape legend: S pictures of the source.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from asrsparse.faces import FaceDetector, HaarFaces, Places, Track, track_faces
-from asrsparse.video import FRAMES_PER_SECOND, Frames, pictures
+from asrsparse.video import FRAMES_PER_SECOND, TOLERATED_FRAMES, Frames, pictures
 
 SIZE = 96
 MAX_GAP = 0.6
@@ -24,7 +24,6 @@ MOUTH_BELOW_CENTRE = 0.3  # of a face's width: the mouth is 0.8 of the cascade's
 CROP_WIDTH = 0.62  # of a face's width: the mouth takes half of the crop
 MEDIAN_OF = 3  # neighbouring places: one that is wrong has no say
 CENTRE_SECONDS, WIDTH_SECONDS = 0.36, 1.0  # of moving means: heads turn, and hardly ever come nearer
-TOLERATED_FRAMES = 2  # by which audio and video may differ
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from asrsparse.files import atomic_path
 
 FRAMES_PER_SECOND = 25
+TOLERATED_FRAMES = 2  # by which audio and video of an utterance may differ in length
 
 Frames = NDArray[np.uint8]
 """(V, H, W): brightness, 0 to 255."""

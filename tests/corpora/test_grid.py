@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asrsparse.corpora import grid
-from asrsparse.corpora.grid import decode_audio, download_grid, extract_zip, prepare_grid, read_alignment, split_of
+from asrsparse.corpora.grid import download_grid, extract_zip, prepare_grid, read_alignment, split_of
 from asrsparse.corpora.manifests import SPLITS, manifest_paths, read_split
+from asrsparse.corpora.media import decode_audio
 
 ALIGN = "0 6000 sil\n6000 12000 bin\n12000 13000 sp\n13000 20000 blue\n20000 25000 sil\n"
 SENTENCES = {"train": "bbaf2n", "dev": "bbie8n", "test": "bbaz4n"}  # one of each split
@@ -64,9 +65,9 @@ def corpus(tmp_path) -> Path:
 
 
 def prepare(corpus: Path, **arguments) -> dict:
-    """Prepares and returns the supervisions of all splits by id, and those recordings by id."""
+    """Prepares, without video unless asked for, and returns the supervisions of all splits by id."""
     output = corpus.parent / "prepared"
-    prepare_grid(corpus, output, num_jobs=1, **arguments)
+    prepare_grid(corpus, output, num_jobs=1, **{"video": False} | arguments)
     manifests = [read_split(output / "manifests", split) for split in SPLITS]
     return {segment.id: segment for _, segments in manifests for segment in segments}
 
