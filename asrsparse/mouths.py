@@ -19,7 +19,7 @@ from asrsparse.faces import FaceDetector, HaarFaces, Places, Track, track_faces
 from asrsparse.video import FRAMES_PER_SECOND, TOLERATED_FRAMES, Frames, pictures
 
 SIZE = 96
-MAX_GAP = 0.6
+MAX_GAP = 1.0
 MOUTH_BELOW_CENTRE = 0.3  # of a face's width: the mouth is 0.8 of the cascade's square down
 CROP_WIDTH = 0.62  # of a face's width: the mouth takes half of the crop
 MEDIAN_OF = 3  # neighbouring places: one that is wrong has no say

@@ -100,7 +100,7 @@ def pictures(path: Path, zero: str = "audio") -> Iterator[tuple[int, Frames]]:
         The number of the picture in the file, and the picture (H, W), upright.
 
     Raises:
-        ValueError: If the file is missing or damaged, or has no video.
+        ValueError: If the file is missing, damaged or cut off, or has no video.
     """
     shown: tuple[int, av.VideoFrame] | None = None
     begin = end = 0.0
@@ -118,6 +118,7 @@ def pictures(path: Path, zero: str = "audio") -> Iterator[tuple[int, Frames]]:
                     yield from [(shown[0], _upright(shown[1]))] * (due - num_yielded)
                     num_yielded = max(due, num_yielded)
                 shown, end = (number, frame), begin + _seconds_of(frame)
+            _check_whole(container, 0 if shown is None else shown[0] + 1, end, path)
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"video does not decode: {path}: {error.strerror}") from None
     if shown is None:
@@ -133,6 +134,15 @@ def _despite_damage(container: av.container.InputContainer) -> Iterator[av.Video
     for packet in container.demux(stream):
         with suppress(av.InvalidDataError):
             yield from packet.decode()
+
+
+def _check_whole(container: av.container.InputContainer, num_frames: int, end: float, path: Path) -> None:
+    """Compares with the file's header, where it says something: the end of a file that was cut off is not missed."""
+    promised = (container.duration or 0) / av.time_base
+    seconds = end - (container.start_time or 0) / av.time_base
+    tolerated = TOLERATED_FRAMES / FRAMES_PER_SECOND
+    if num_frames < container.streams.video[0].frames and seconds < promised - tolerated:
+        raise ValueError(f"video is cut off: {path} has {seconds:.2f} s, its header says {promised:.2f} s")
 
 
 def _begin_of_audio(container: av.container.InputContainer, default: float) -> float:

@@ -142,8 +142,8 @@ def _num_frames(path: Path) -> int:
     try:
         with av.open(str(path)) as container:
             return int(container.streams.video[0].frames)
-    except av.FFmpegError as error:
-        raise ValueError(f"prepared video is damaged: {path}: {error.strerror}; delete it and prepare again") from None
+    except av.FFmpegError:
+        raise ValueError(f"prepared video is damaged: {path}: delete it and prepare again") from None
 
 
 def decode_audio(path: Path) -> np.ndarray:
