@@ -102,28 +102,35 @@ def pictures(path: Path, zero: str = "audio") -> Iterator[tuple[int, Frames]]:
     Raises:
         ValueError: If the file is missing, damaged or cut off, or has no video.
     """
-    shown: tuple[int, av.VideoFrame] | None = None
-    begin = end = 0.0
-    num_yielded = 0
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise ValueError(f"no video track: {path}")
-            for number, frame in enumerate(_despite_damage(container)):
-                begin = end if frame.time is None else frame.time
-                if shown is None:
-                    origin = _begin_of_audio(container, begin) if zero == "audio" else begin
-                else:
-                    due = _num_due(begin - origin)
-                    yield from [(shown[0], _upright(shown[1]))] * (due - num_yielded)
-                    num_yielded = max(due, num_yielded)
-                shown, end = (number, frame), begin + _seconds_of(frame)
-            _check_whole(container, 0 if shown is None else shown[0] + 1, end, path)
+            frames = _timed(container)
+            begin, shown = next(frames, (0.0, None))
+            if shown is None:
+                raise ValueError(f"video does not decode: {path}: it holds no pictures")
+            origin = _begin_of_audio(container, begin) if zero == "audio" else begin
+            number = num_yielded = 0
+            for number, (begin, following) in enumerate(frames):
+                num_due = max(num_yielded, _num_due(begin - origin))
+                yield from [(number, _upright(shown))] * (num_due - num_yielded)
+                shown, num_yielded = following, num_due
+            _check_whole(container, number + 1, begin, path)
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"video does not decode: {path}: {error.strerror}") from None
-    if shown is None:
-        raise ValueError(f"video does not decode: {path}: it holds no pictures")
-    yield from [(shown[0], _upright(shown[1]))] * (_num_due(end - origin) - num_yielded)
+
+
+def _timed(container: av.container.InputContainer) -> Iterator[tuple[float, av.VideoFrame | None]]:
+    """When each frame is shown, in seconds of the file, and the frame; then when the last one ends, and None."""
+    begin, step, length = None, math.inf, 1 / FRAMES_PER_SECOND
+    for frame in _despite_damage(container):
+        before, begin = begin, frame.time if frame.time is not None else (begin or 0.0) + length
+        step = step if before is None else begin - before
+        length = float(frame.duration * frame.time_base) if frame.duration else length
+        yield begin, frame
+    if begin is not None:
+        yield begin + min(step, length), None  # not all formats say how long the last one is shown
 
 
 def _despite_damage(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
@@ -155,11 +162,6 @@ def _begin_of_audio(container: av.container.InputContainer, default: float) -> f
 def _num_due(seconds: float) -> int:
     """How many pictures have their middle before a time."""
     return max(0, math.ceil(round(seconds * FRAMES_PER_SECOND, ndigits=6) - 0.5))
-
-
-def _seconds_of(frame: av.VideoFrame) -> float:
-    """For how long a frame is shown, where the next one does not say so."""
-    return float(frame.duration * frame.time_base) if frame.duration else 1 / FRAMES_PER_SECOND
 
 
 def _upright(frame: av.VideoFrame) -> Frames:

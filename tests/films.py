@@ -18,13 +18,12 @@ def write_film(
     times: Sequence[float] | None = None,
     samples: np.ndarray | None = None,
     audio_begins: float = 0.0,
-    codec: str = "libx264",
 ) -> Path:
     """Frames (S, H, W) shown from `times` on, by default 25 a second, and int16 samples (T,) at 16 kHz."""
     path.parent.mkdir(parents=True, exist_ok=True)
     times = np.arange(len(frames)) / 25 if times is None else times
     with av.open(str(path), "w") as container:
-        video = container.add_stream(codec, rate=25)
+        video = container.add_stream("libx264", rate=25)
         video.height, video.width = frames.shape[1:]
         video.pix_fmt, video.codec_context.time_base = "yuv420p", Fraction(1, TICKS)
         audio = None if samples is None else container.add_stream("flac", rate=RATE, layout="mono")
