@@ -165,6 +165,8 @@ def _damage_of_audio(recording: Recording) -> str | None:
 
 
 def _damage_of_video(cut: MonoCut) -> str | None:
+    recording = cut.recording.duration
+    beyond = cut.custom["video"].end - recording
     try:
         num_frames, expected = len(cut.load_custom("video")), cut.duration * FRAMES_PER_SECOND
     except ValueError as error:
@@ -173,6 +175,8 @@ def _damage_of_video(cut: MonoCut) -> str | None:
         return (
             f"audio and video differ in length: {num_frames} frames of video, {cut.duration:.2f} s need {expected:.0f}"
         )
+    if beyond * FRAMES_PER_SECOND > TOLERATED_FRAMES:
+        return f"audio and video differ in length: video goes on for {beyond:.2f} s after {recording:.2f} s of audio"
     return None
 
 
