@@ -58,6 +58,12 @@ def read_landmarks(path: Path, allow_pickle: bool = False) -> Places:
     return _squares(points)
 
 
+def landmark_file(folder: Path, key: str) -> Path:
+    """The file of one video: `<folder>/<key>.npz` where there is one, else `.json`."""
+    npz = folder / f"{key}.npz"
+    return npz if npz.is_file() else folder / f"{key}.json"
+
+
 def _from_entries(entries: Any, path: Path) -> np.ndarray:
     """Points (S, 2), (S, 3) or (S, 68, 2) from a list with None for those that are missing."""
     if not isinstance(entries, list) or not entries:

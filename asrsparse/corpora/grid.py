@@ -23,6 +23,7 @@ from lhotse.utils import resumable_download
 
 from asrsparse.corpora.manifests import SPLITS, begin_preparation, is_prepared, mark_prepared, write_split
 from asrsparse.corpora.media import Media, Source, prepare_media
+from asrsparse.landmarks import landmark_file
 from asrsparse.left_out import LeftOut, LeftOutUtterance
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ def prepare_grid(
     num_jobs: int | None = None,
     max_left_out: float = 0.05,
     video: bool = True,
+    landmarks_dir: Path | None = None,
 ) -> None:
     """Writes the manifests of GRID's three splits, with word times, the audio as 16 kHz mono FLAC, and the mouths.
 
@@ -123,6 +125,8 @@ def prepare_grid(
         num_jobs: Number of processes that decode; by default one for each core.
         max_left_out: The largest share of utterances that may be unusable before this stops.
         video: Whether to prepare the mouths too. An utterance whose mouth cannot be had is then left out.
+        landmarks_dir: Where the mouths are, `<speaker>/<sentence>.json` or `.npz` (`asrsparse.landmarks`); by default
+            they are looked for.
 
     Raises:
         ValueError: If the folder is not the corpus, too many utterances are unusable, or a split would be empty.
@@ -133,6 +137,7 @@ def prepare_grid(
         "corpus_dir": str(corpus_dir.resolve()),
         "files": _fingerprint(utterances, corpus_dir),
         "video": video,
+        "landmarks_dir": None if landmarks_dir is None else str(landmarks_dir.resolve()),
         "max_left_out": max_left_out,
     }
     manifest_dir = output_dir / "manifests"
@@ -140,7 +145,7 @@ def prepare_grid(
         return
     begin_preparation(manifest_dir)
     left_out = LeftOut("grid", max_left_out)
-    sources = [Source(u.id, f"{u.speaker}/{u.sentence}", u.audio, u.video) for u in utterances]
+    sources = [_source(utterance, landmarks_dir) for utterance in utterances]
     pairs = supervise_all(utterances, prepare_media("grid", sources, output_dir, num_jobs), left_out)
     left_out.close(len(utterances), output_dir / "left_out.tsv")
     _write_splits(manifest_dir, pairs)
@@ -203,6 +208,12 @@ def _folder_of(speaker: str, sentences: Iterable[str], folders: dict[str, dict[s
     if name != speaker and own & folders[name].keys():
         logger.info("grid: the sentences of %s are those of %s", speaker, next(iter(folders[name].values())).parent)
     return folders[name]
+
+
+def _source(utterance: Utterance, landmarks_dir: Path | None) -> Source:
+    key = f"{utterance.speaker}/{utterance.sentence}"
+    landmarks = None if landmarks_dir is None else landmark_file(landmarks_dir, key)
+    return Source(utterance.id, key, utterance.audio, utterance.video, landmarks)
 
 
 def _fingerprint(utterances: Iterable[Utterance], corpus_dir: Path) -> str:

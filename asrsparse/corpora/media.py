@@ -20,7 +20,8 @@ from lhotse.array import TemporalArray
 from rich.progress import track
 
 from asrsparse.contact_sheet import write_contact_sheet
-from asrsparse.files import atomic_path
+from asrsparse.files import atomic_path, read_json, write_json
+from asrsparse.landmarks import read_landmarks
 from asrsparse.left_out import LeftOutUtterance
 from asrsparse.mouths import SIZE, cut_mouths, fit_to_audio
 from asrsparse.video import video_array, write_video
@@ -32,12 +33,21 @@ SAMPLING_RATE = 16_000
 
 @dataclass(frozen=True)
 class Source:
-    """The files of one utterance: `key` names what is made of them, `video` is None where only audio is wanted."""
+    """The files of one utterance.
+
+    Attributes:
+        id: The utterance's.
+        key: Names what is made of them: `s1/bbaf2n`.
+        audio: Any file with sound; it may be the video.
+        video: The film of the talker, or None where only audio is wanted.
+        landmarks: Where the mouth is in it (`asrsparse.landmarks`), or None to look for the face.
+    """
 
     id: str
     key: str
     audio: Path
     video: Path | None = None
+    landmarks: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,11 @@ def prepare_media(
 
     Returns:
         For each utterance what was made of it, or why nothing was.
+
+    Raises:
+        ValueError: If `output_dir` holds mouths that were found in another way.
     """
+    _check_way(sources, output_dir / "video" / "found_by.json")
     with ProcessPoolExecutor(num_jobs) as pool:
         made = pool.map(partial(_prepare_one, output_dir=output_dir), sources, chunksize=8)
         media = list(track(made, f"Decoding {name}", total=len(sources)))
@@ -98,6 +112,19 @@ def _summary(media: Sequence[Media]) -> str:
         f"{line}, {len(new)} of them made now: a face found in {100 * found / looks:.2f} % of {looks:,} pictures, "
         f"{speed:.1f} times as fast as real time on one core"
     )
+
+
+def _check_way(sources: Sequence[Source], path: Path) -> None:
+    """Files that are there are kept, so they must have been made in the same way."""
+    if not any(source.video for source in sources):
+        return
+    way = "landmarks" if any(source.landmarks for source in sources) else "detector"
+    if path.is_file() and read_json(path) != way:
+        raise ValueError(
+            f"{path.parent} holds mouths that were found by {read_json(path)}, asked for are those by {way}. Delete "
+            "that folder, or name another data_dir."
+        )
+    write_json(path, way)
 
 
 def _prepare_one(source: Source, output_dir: Path) -> Media | LeftOutUtterance:
@@ -125,7 +152,8 @@ def _prepare_video(source: Source, output_dir: Path, recording: Recording) -> Me
     path = _video_path(output_dir, source)
     num_looks, num_found, began = 0, 0, time.process_time()
     if not path.is_file():
-        mouths = cut_mouths(source.video, zero="audio" if source.audio == source.video else "video")
+        landmarks = None if source.landmarks is None else read_landmarks(source.landmarks)
+        mouths = cut_mouths(source.video, landmarks, zero="audio" if source.audio == source.video else "video")
         write_video(path, fit_to_audio(mouths.frames, recording.duration, source.video))
         num_looks, num_found = mouths.num_looks, mouths.num_found
     shape = (_num_frames(path), SIZE, SIZE)

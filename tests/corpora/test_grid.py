@@ -15,6 +15,7 @@ from asrsparse.corpora import grid
 from asrsparse.corpora.grid import download_grid, extract_zip, prepare_grid, read_alignment, split_of
 from asrsparse.corpora.manifests import SPLITS, manifest_paths, read_split
 from asrsparse.corpora.media import decode_audio
+from asrsparse.files import write_json
 
 ALIGN = "0 6000 sil\n6000 12000 bin\n12000 13000 sp\n13000 20000 blue\n20000 25000 sil\n"
 SENTENCES = {"train": "bbaf2n", "dev": "bbie8n", "test": "bbaz4n"}  # one of each split
@@ -344,6 +345,17 @@ def test_an_utterance_without_a_mouth_is_left_out_where_video_is_asked_for(filme
     assert "grid: left out 1 utterances (0.000 h): 1 x audio and video differ in length" in caplog.text
     assert "grid: 3 utterances (0.00 h) with video, 3 of them made now: a face found in 100.00 %" in caplog.text
     assert "s2-bbaf2n" in prepare(filmed)
+
+
+def test_landmarks_are_found_by_talker_and_sentence(filmed):
+    for sentence in SENTENCES.values():
+        write_json(filmed.parent / "landmarks" / "s1" / f"{sentence}.json", [[90, 70, 48]] * 25)
+    np.savez(filmed.parent / "landmarks" / "s1" / "bbaf2n.npz", landmarks=np.full((25, 2), np.nan))
+    message = (
+        r"1 of 3; .* s1-bbaf2n: no face: .*bbaf2n\.mp4: the landmarks are empty in all 25 pictures"  # NPZ is first
+    )
+    with pytest.raises(ValueError, match=message):
+        prepare(filmed, video=True, landmarks_dir=filmed.parent / "landmarks")
 
 
 def only_sound(corpus: Path) -> Path:

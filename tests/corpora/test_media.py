@@ -10,7 +10,9 @@ from films import BrightSquares, squares, write_film
 
 from asrsparse import mouths
 from asrsparse.corpora.media import Media, Source, prepare_media
+from asrsparse.files import write_json
 from asrsparse.left_out import LeftOutUtterance
+from asrsparse.mouths import crop
 from asrsparse.video import read_video
 
 TONE = (8000 * np.sin(np.arange(16_000) / 5)).astype(np.int16)
@@ -81,6 +83,24 @@ def test_separate_sound_begins_with_the_first_picture(tmp_path):
     own, separate = prepare(tmp_path, source("own", film), source("separate", film, tmp_path / "a.wav"))
     assert own.reason.startswith("audio and video differ in length: ")
     assert separate.video.shape == [25, 96, 96]
+
+
+def test_landmarks_say_where_the_mouth_is_and_are_not_mixed_with_the_detector(tmp_path):
+    film = talker(tmp_path / "a.mkv")
+    write_json(tmp_path / "a.json", [[90, 70, 48]] * 25)
+    write_json(tmp_path / "b.json", [[90, 70, 48]] * 12)
+    good = Source("s1-a", "s1/a", film, film, tmp_path / "a.json")
+    bad = Source("s1-b", "s1/b", film, film, tmp_path / "b.json")
+    missing = Source("s1-c", "s1/c", film, film, tmp_path / "c.json")
+    media, misfit, unknown = prepare(tmp_path, good, bad, missing)
+    expected = crop(squares([(80, 60)])[0], np.array([90, 70, 48])).astype(int)
+    assert np.abs(media.video.load()[12] - expected).mean() < 3
+    assert misfit.reason.startswith(f"landmarks do not fit: {film} has 25 pictures, the landmarks have 12")
+    assert unknown.reason == f"no landmarks: {tmp_path / 'c.json'}"
+    with pytest.raises(
+        ValueError, match=r"video holds mouths .* by landmarks, asked for are those by detector\. Delete"
+    ):
+        prepare(tmp_path, source("a", film))
 
 
 def reason(folder: Path, bad: Path, sound: Path | None = None) -> str:
