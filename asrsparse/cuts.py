@@ -6,9 +6,10 @@ import hashlib
 import itertools
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from rich.progress import track
@@ -25,11 +26,13 @@ from asrsparse.cut_index import CutIndex
 from asrsparse.files import atomic_path
 from asrsparse.left_out import LeftOut
 from asrsparse.tokenizer import CharTokenizer, SentencePieceTokenizer, Tokenizer
+from asrsparse.video import FRAMES_PER_SECOND, TOLERATED_FRAMES  # and lhotse learns to read videos
 
 logger = logging.getLogger(__name__)
 
 FEATURES_PER_SECOND = 100
 TOKENIZERS = ("char", "bpe")
+Item = TypeVar("Item")
 
 
 def prepare_cuts(
@@ -45,10 +48,11 @@ def prepare_cuts(
 ) -> None:
     """Writes `<split>_cuts.jsonl`, its index, and `<split>_left_out.tsv` of the three splits, and the tokenizer.
 
-    From every split go utterances whose audio does not decode, that have no words, or that are too short. From train
-    and dev go also those that are too long, that have fewer encoder frames than CTC needs for their labels, or that
-    have characters outside the vocabulary; in test they stay, and a warning names them, for without them the error
-    rate would be that of another test set. A second call with the same arguments and manifests returns at once.
+    From every split go utterances whose audio or video does not decode, whose video has another length than their
+    audio, that have no words, or that are too short. From train and dev go also those that are too long, that have
+    fewer encoder frames than CTC needs for their labels, or that have characters outside the vocabulary; in test they
+    stay, and a warning names them, for without them the error rate would be that of another test set. A second call
+    with the same arguments and manifests returns at once.
 
     Args:
         manifest_dir: What a `prepare_*` of a corpus wrote.
@@ -58,7 +62,8 @@ def prepare_cuts(
         min_duration: Seconds that an utterance must have.
         max_duration: Seconds that an utterance of train or dev may have.
         max_left_out: The largest share of a split that may be left out before this stops.
-        decode_audio: Whether to decode all audio once, which finds damaged and truncated files.
+        decode_audio: Whether to decode all audio once, and video where there is some, which finds damaged and
+            truncated files.
         num_jobs: Number of processes that decode; by default one for each core.
 
     Raises:
@@ -80,10 +85,11 @@ def prepare_cuts(
     manifests = {split: read_split(manifest_dir, split) for split in SPLITS}
     units = train_tokenizer([segment.text or "" for segment in manifests["train"][1]], vocab_size)
     units.save(cuts_dir)
-    every_recording = [recording for recordings, _ in manifests.values() for recording in recordings]
-    damage = find_damage(every_recording, num_jobs) if decode_audio else {}
-    for split, (recordings, supervisions) in manifests.items():
-        cuts = make_cuts(recordings, supervisions)
+    cuts_of = {
+        split: make_cuts(*recordings_and_supervisions) for split, recordings_and_supervisions in manifests.items()
+    }
+    damage = find_damage([cut for cuts in cuts_of.values() for cut in cuts], num_jobs) if decode_audio else {}
+    for split, cuts in cuts_of.items():
         left_out = LeftOut(f"{split} cuts", max_left_out)
         kept = select_cuts(cuts, damage, units, (min_duration, max_duration), left_out, whole_set=split == "test")
         left_out.close(len(cuts), cuts_dir / f"{split}_left_out.tsv")
@@ -125,19 +131,52 @@ def fingerprint(manifest_dir: Path) -> str:
     return digest.hexdigest()
 
 
-def find_damage(recordings: Sequence[Recording], num_jobs: int | None) -> dict[str, str]:
-    """Decodes every recording once; recording id to what is wrong, for those that do not give what they promise."""
+def find_damage(cuts: Sequence[MonoCut], num_jobs: int | None) -> dict[str, str]:
+    """Decodes every recording and every video once.
+
+    Returns:
+        Id to what is wrong, for the cuts whose audio or video does not give what it promises.
+    """
+    recordings = {cut.recording_id: cut.recording for cut in cuts}
+    videos = {cut.id: cut for cut in cuts if cut.has_custom("video")}
+    audio = _check_all("audio", _damage_of_audio, recordings, num_jobs)
+    video = _check_all("video", _damage_of_video, videos, num_jobs)
+    reasons = {cut.id: audio[cut.recording_id] or video.get(cut.id) for cut in cuts}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _check_all(
+    what: str, check: Callable[[Item], str | None], items: Mapping[str, Item], num_jobs: int | None
+) -> dict[str, str | None]:
+    """Name to what is wrong, or None, for all items; in several processes."""
+    if not items:
+        return {}
     with ProcessPoolExecutor(num_jobs) as pool:
-        checked = pool.map(_damage, recordings, chunksize=16)
-        reasons = list(track(checked, "Checking audio", total=len(recordings)))
-    return {recording.id: reason for recording, reason in zip(recordings, reasons, strict=True) if reason}
+        checked = pool.map(check, items.values(), chunksize=16)
+        return dict(zip(items, track(checked, f"Checking {what}", total=len(items)), strict=True))
 
 
-def _damage(recording: Recording) -> str | None:
+def _damage_of_audio(recording: Recording) -> str | None:
     try:
         recording.load_audio()
     except Exception as error:  # lhotse and its audio backends raise many kinds, and all mean this
-        return _in_short(str(error), recording)
+        return f"audio does not decode: {_in_short(str(error), recording)}"
+    return None
+
+
+def _damage_of_video(cut: MonoCut) -> str | None:
+    recording = cut.recording.duration
+    beyond = cut.custom["video"].end - recording
+    try:
+        num_frames, expected = len(cut.load_custom("video")), cut.duration * FRAMES_PER_SECOND
+    except ValueError as error:
+        return str(error)
+    if abs(num_frames - expected) > TOLERATED_FRAMES:
+        return (
+            f"audio and video differ in length: {num_frames} frames of video, {cut.duration:.2f} s need {expected:.0f}"
+        )
+    if beyond * FRAMES_PER_SECOND > TOLERATED_FRAMES:
+        return f"audio and video differ in length: video goes on for {beyond:.2f} s after {recording:.2f} s of audio"
     return None
 
 
@@ -189,7 +228,7 @@ def select_cuts(
 
     Args:
         cuts: One cut for each utterance.
-        damage: Recording id to what is wrong with its audio.
+        damage: Cut id to what is wrong with its audio or video.
         tokenizer: Gives the labels.
         durations: The shortest and the longest that are allowed, in seconds.
         left_out: Takes the others.
@@ -213,11 +252,11 @@ def why_unusable(cut: MonoCut, damage: dict[str, str], min_duration: float) -> s
 
     Args:
         cut: One utterance.
-        damage: Recording id to what is wrong with its audio.
+        damage: Cut id to what is wrong with its audio or video.
         min_duration: In seconds.
     """
-    if cut.recording_id in damage:
-        return f"audio does not decode: {damage[cut.recording_id]}"
+    if cut.id in damage:
+        return damage[cut.id]
     if not (cut.supervisions[0].text or "").strip():
         return "no words"
     if cut.duration < min_duration:

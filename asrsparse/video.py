@@ -7,7 +7,9 @@ its audio.
 Shape legend: V frames, H rows, W columns.
 """
 
+import math
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from asrsparse.files import atomic_path
 
 FRAMES_PER_SECOND = 25
+TOLERATED_FRAMES = 2  # by which audio and video of an utterance may differ in length
 
 Frames = NDArray[np.uint8]
 """(V, H, W): brightness, 0 to 255."""
@@ -88,6 +91,90 @@ def decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
     yield from container.decode(stream)
+
+
+def pictures(path: Path, zero: str = "audio") -> Iterator[tuple[int, Frames]]:
+    """The pictures of any video file at 25 a second, whatever its own rate, constant or not.
+
+    Picture v is what the screen shows at (v + 0.5) / 25 s, by the file's time stamps. So another rate moves nothing by
+    more than half a picture, and on average by nothing. A damaged picture is replaced by the one before it.
+
+    Args:
+        path: What PyAV reads.
+        zero: When time begins: `audio`, with the first sound of the file, where it has any (its streams may begin at
+            different times), or `video`, with the first picture.
+
+    Yields:
+        The number of the picture in the file, and the picture (H, W), upright.
+
+    Raises:
+        ValueError: If the file is missing, damaged or cut off, or has no video.
+    """
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"no video track: {path}")
+            frames = _timed(container)
+            begin, shown = next(frames, (0.0, None))
+            if shown is None:
+                raise ValueError(f"video does not decode: {path}: it holds no pictures")
+            origin = _begin_of_audio(container, begin) if zero == "audio" else begin
+            number = num_yielded = 0
+            for number, (begin, following) in enumerate(frames):
+                num_due = max(num_yielded, _num_due(begin - origin))
+                yield from [(number, _upright(shown))] * (num_due - num_yielded)
+                shown, num_yielded = following, num_due
+            _check_whole(container, number + 1, begin, path)
+    except (av.FFmpegError, OSError) as error:
+        raise ValueError(f"video does not decode: {path}: {error.strerror}") from None
+
+
+def _timed(container: av.container.InputContainer) -> Iterator[tuple[float, av.VideoFrame | None]]:
+    """When each frame is shown, in seconds of the file, and the frame; then when the last one ends, and None."""
+    begin, step, length = None, math.inf, 1 / FRAMES_PER_SECOND
+    for frame in _despite_damage(container):
+        before, begin = begin, frame.time if frame.time is not None else (begin or 0.0) + length
+        step = step if before is None else begin - before
+        length = float(frame.duration * frame.time_base) if frame.duration else length
+        yield begin, frame
+    if begin is not None:
+        yield begin + min(step, length), None  # not all formats say how long the last one is shown
+
+
+def _despite_damage(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+    """All frames that decode."""
+    stream = container.streams.video[0]
+    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    for packet in container.demux(stream):
+        with suppress(av.InvalidDataError):
+            yield from packet.decode()
+
+
+def _check_whole(container: av.container.InputContainer, num_frames: int, end: float, path: Path) -> None:
+    """Compares with the file's header, where it says something: the end of a file that was cut off is not missed."""
+    promised = (container.duration or 0) / av.time_base
+    seconds = end - (container.start_time or 0) / av.time_base
+    tolerated = TOLERATED_FRAMES / FRAMES_PER_SECOND
+    if num_frames < container.streams.video[0].frames and seconds < promised - tolerated:
+        raise ValueError(f"video is cut off: {path} has {seconds:.2f} s, its header says {promised:.2f} s")
+
+
+def _begin_of_audio(container: av.container.InputContainer, default: float) -> float:
+    if not container.streams.audio or container.streams.audio[0].start_time is None:
+        return default
+    stream = container.streams.audio[0]
+    return float(stream.start_time * stream.time_base)
+
+
+def _num_due(seconds: float) -> int:
+    """How many pictures have their middle before a time."""
+    return max(0, math.ceil(round(seconds * FRAMES_PER_SECOND, ndigits=6) - 0.5))
+
+
+def _upright(frame: av.VideoFrame) -> Frames:
+    """The brightness of a frame, turned as a player would: telephones film lying and say so."""
+    return np.ascontiguousarray(np.rot90(brightness(frame), round(frame.rotation / 90)))
 
 
 def brightness(frame: av.VideoFrame) -> Frames:

@@ -10,9 +10,10 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 
 from asrsparse.corpora.grid import prepare_grid
-from asrsparse.corpora.manifests import SPLITS, manifest_paths, write_split
+from asrsparse.corpora.manifests import SPLITS, manifest_paths, read_split, write_split
 from asrsparse.cuts import ctc_frames, cuts_path, encoder_frames, prepare_cuts, read_cuts
 from asrsparse.tokenizer import SentencePieceTokenizer, load_tokenizer
+from asrsparse.video import video_array, write_video
 
 TEXT = "bin blue at f two now"
 
@@ -202,6 +203,46 @@ def test_audio_that_does_not_decode_is_left_out_of_every_split(tmp_path, split):
     assert reasons["truncate"] == "audio does not decode: Error : flac decoder lost sync."
     assert reasons["shorten"] == "audio does not decode: it has 12000 samples, its manifest says 24000"
     assert ids(cuts_dir, split) == [f"{split}-{number}" for number in range(4)]
+
+
+def write_video_manifests(folder: Path, num_frames: dict[str, int]) -> None:
+    """Manifests like `write_manifests`, each utterance of 1.5 s, those of train with so many frames of video."""
+    write_manifests(folder, train=[(name, TEXT, 1.5) for name in num_frames])
+    recordings, segments = read_split(folder / "manifests", "train")
+    for segment in segments:
+        if segment.id in num_frames:
+            frames = np.full((num_frames[segment.id], 96, 96), 100, np.uint8)
+            frames += np.arange(len(frames), dtype=np.uint8)[:, None, None]
+            write_video(folder / "video" / f"{segment.id}.mp4", frames)
+            segment.custom = {"video": video_array(folder / "video", f"{segment.id}.mp4", frames.shape), "light": "dim"}
+    write_split(folder / "manifests", "train", recordings, segments)
+
+
+def test_a_cut_has_the_video_of_its_supervision(tmp_path):
+    write_video_manifests(tmp_path, {"good": 38})
+    cuts = {cut.id: cut for cut in read_cuts(prepare(tmp_path), "train")}
+    assert cuts["good"].load_custom("video").shape == (38, 96, 96)
+    part = cuts["good"].truncate(offset=0.4, duration=0.4).load_custom("video")
+    np.testing.assert_array_equal(part, cuts["good"].load_custom("video")[10:20])
+    assert cuts["good"].supervisions[0].custom == {"light": "dim"}
+    assert not cuts["train-0"].has_custom("video")
+    assert cuts["train-0"].supervisions[0].custom is None
+
+
+def test_video_that_is_missing_damaged_or_of_another_length_is_left_out(tmp_path):
+    lengths = {"empty": 38, "gone": 38, "longer": 41, "shorter": 34, "cut": 38, "two_less": 36}
+    write_video_manifests(tmp_path, lengths)
+    empty(tmp_path / "video" / "empty.mp4")
+    (tmp_path / "video" / "gone.mp4").unlink()
+    write_video(tmp_path / "video" / "cut.mp4", np.full((20, 96, 96), 100, np.uint8))
+    cuts_dir = prepare(tmp_path, max_left_out=0.6)
+    reasons = left_out(cuts_dir, "train")
+    assert set(reasons) == set(lengths) - {"two_less"}
+    assert reasons["empty"].startswith("video does not decode: ")
+    assert reasons["gone"].startswith("video does not decode: ")
+    assert reasons["cut"].startswith("video is too short: ")
+    assert reasons["longer"] == "audio and video differ in length: video goes on for 0.14 s after 1.50 s of audio"
+    assert reasons["shorter"] == "audio and video differ in length: 34 frames of video, 1.50 s need 38"
 
 
 def test_audio_is_not_looked_at_if_so_asked(tmp_path):

@@ -5,6 +5,8 @@ Layout of the corpus folder, as the archives of Zenodo record 3625687 give it:
     s1/*.mpg ... s34/*.mpg      the videos (.mp4 is taken too, and so are folders inside a talker's); s21 has none
     alignments/s1/*.align       lines `start end word`, in samples at 25 kHz
     audio_25k/s1/*.wav          optional: the audio without MPEG compression, preferred to the video's own track
+
+Without video (`corpus.video=false`) a folder with alignments and audio_25k alone is enough.
 """
 
 import hashlib
@@ -12,27 +14,21 @@ import logging
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import av
-import numpy as np
-import soundfile
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 from lhotse.utils import resumable_download
-from rich.progress import track
 
 from asrsparse.corpora.manifests import SPLITS, begin_preparation, is_prepared, mark_prepared, write_split
-from asrsparse.files import atomic_path
-from asrsparse.left_out import LeftOut
+from asrsparse.corpora.media import Media, Source, prepare_media
+from asrsparse.landmarks import landmark_file
+from asrsparse.left_out import LeftOut, LeftOutUtterance
 
 logger = logging.getLogger(__name__)
 
 SPEAKERS = tuple(f"s{number}" for number in range(1, 35) if number != 21)  # s21 was never filmed
-SAMPLING_RATE = 16_000
 ALIGNMENT_RATE = 25_000  # the unit of .align files is 1/25000 s
 NO_WORDS = ("sil", "sp")
 SPLIT_SHARES = {"dev": 0.05, "test": 0.11}  # the rest is for training
@@ -44,12 +40,13 @@ LAYOUT = (
 
 @dataclass(frozen=True)
 class Utterance:
-    """One sentence of one talker, before anything was decoded."""
+    """One sentence of one talker, before anything was decoded. `video` is None where only audio is wanted."""
 
     speaker: str
     sentence: str
-    source: Path
+    audio: Path
     alignment: Path
+    video: Path | None = None
 
     @property
     def id(self) -> str:
@@ -109,26 +106,38 @@ def extract_zip(archive: Path, folder: Path) -> None:
         raise ValueError(f"{archive} is damaged ({error}). Delete it and download it again.") from None
 
 
-def prepare_grid(corpus_dir: Path, output_dir: Path, num_jobs: int | None = None, max_left_out: float = 0.05) -> None:
-    """Writes the manifests of GRID's three splits, with word times, and the audio as 16 kHz mono FLAC.
+def prepare_grid(
+    corpus_dir: Path,
+    output_dir: Path,
+    num_jobs: int | None = None,
+    max_left_out: float = 0.05,
+    video: bool = True,
+    landmarks_dir: Path | None = None,
+) -> None:
+    """Writes the manifests of GRID's three splits, with word times, the audio as 16 kHz mono FLAC, and the mouths.
 
     Which split a sentence is in depends on its words alone, so it is in the same one for every talker. A second call
     with the same arguments and the same files in `corpus_dir` returns at once; an interrupted one continues.
 
     Args:
         corpus_dir: The corpus in its own layout (see the top of this file), with all talkers or some.
-        output_dir: Where `manifests/` and `audio/<speaker>/<sentence>.flac` go.
+        output_dir: Where `manifests/`, `audio/<speaker>/<sentence>.flac` and `video/<speaker>/<sentence>.mp4` go.
         num_jobs: Number of processes that decode; by default one for each core.
         max_left_out: The largest share of utterances that may be unusable before this stops.
+        video: Whether to prepare the mouths too. An utterance whose mouth cannot be had is then left out.
+        landmarks_dir: Where the mouths are, `<speaker>/<sentence>.json` or `.npz` (`asrsparse.landmarks`); by default
+            they are looked for.
 
     Raises:
         ValueError: If the folder is not the corpus, too many utterances are unusable, or a split would be empty.
     """
-    utterances = find_utterances(corpus_dir)
+    utterances = find_utterances(corpus_dir, video)
     arguments = {
         "corpus": "grid",
         "corpus_dir": str(corpus_dir.resolve()),
         "files": _fingerprint(utterances, corpus_dir),
+        "video": video,
+        "landmarks_dir": None if landmarks_dir is None else str(landmarks_dir.resolve()),
         "max_left_out": max_left_out,
     }
     manifest_dir = output_dir / "manifests"
@@ -136,15 +145,17 @@ def prepare_grid(corpus_dir: Path, output_dir: Path, num_jobs: int | None = None
         return
     begin_preparation(manifest_dir)
     left_out = LeftOut("grid", max_left_out)
-    recordings = decode_all(utterances, output_dir / "audio", num_jobs)
-    pairs = supervise_all(utterances, recordings, left_out)
+    sources = [_source(utterance, landmarks_dir) for utterance in utterances]
+    pairs = supervise_all(utterances, prepare_media("grid", sources, output_dir, num_jobs), left_out)
     left_out.close(len(utterances), output_dir / "left_out.tsv")
     _write_splits(manifest_dir, pairs)
     mark_prepared(manifest_dir, arguments)
 
 
-def find_utterances(corpus_dir: Path) -> list[Utterance]:
+def find_utterances(corpus_dir: Path, video: bool = True) -> list[Utterance]:
     """Lists the utterances of all talkers in `corpus_dir` that have a video, sorted by talker and sentence.
+
+    If there is none at all and `video` is False, the sentences of `audio_25k` are taken.
 
     Raises:
         ValueError: If there is no such folder, or no video or no alignment folder in it.
@@ -152,20 +163,23 @@ def find_utterances(corpus_dir: Path) -> list[Utterance]:
     if not corpus_dir.is_dir():
         raise ValueError(f"No folder {corpus_dir} with the GRID corpus. {LAYOUT}")
     videos = {talker.name: _files_of(talker, (".mpg", ".mp4")) for talker in _talker_folders(corpus_dir)}
-    if not any(videos.values()):
-        raise ValueError(f"{corpus_dir} holds no video of a GRID talker. {LAYOUT}")
+    audio = {folder.name: _files_of(folder, (".wav",)) for folder in _talker_folders(corpus_dir / "audio_25k")}
+    talkers = videos if video or any(videos.values()) else audio
+    if not any(talkers.values()):
+        remedy = " To prepare audio_25k alone, set corpus.video=false." if any(audio.values()) else ""
+        raise ValueError(f"{corpus_dir} holds no video of a GRID talker.{remedy} {LAYOUT}")
     if not (corpus_dir / "alignments").is_dir():
         raise ValueError(f"{corpus_dir} holds no folder `alignments` (unpack alignments.zip there). {LAYOUT}")
     alignments = {folder.name: _files_of(folder, (".align",)) for folder in _talker_folders(corpus_dir / "alignments")}
-    audio = {folder.name: _files_of(folder, (".wav",)) for folder in _talker_folders(corpus_dir / "audio_25k")}
     utterances = []
-    for speaker, sentences in videos.items():
+    for speaker, sentences in talkers.items():
         own_alignments = _folder_of(speaker, sentences, alignments)
         own_audio = _folder_of(speaker, sentences, audio)
-        for sentence, video in sentences.items():
+        for sentence, file in sentences.items():
             expected = corpus_dir / "alignments" / speaker / f"{sentence}.align"
-            source, alignment = own_audio.get(sentence, video), own_alignments.get(sentence, expected)
-            utterances.append(Utterance(speaker, sentence, source, alignment))
+            alignment = own_alignments.get(sentence, expected)
+            heard, seen = own_audio.get(sentence, file), file if video else None
+            utterances.append(Utterance(speaker, sentence, heard, alignment, seen))
     return utterances
 
 
@@ -196,88 +210,46 @@ def _folder_of(speaker: str, sentences: Iterable[str], folders: dict[str, dict[s
     return folders[name]
 
 
+def _source(utterance: Utterance, landmarks_dir: Path | None) -> Source:
+    key = f"{utterance.speaker}/{utterance.sentence}"
+    landmarks = None if landmarks_dir is None else landmark_file(landmarks_dir, key)
+    return Source(utterance.id, key, utterance.audio, utterance.video, landmarks)
+
+
 def _fingerprint(utterances: Iterable[Utterance], corpus_dir: Path) -> str:
     """A hash of which files are used, so that a talker who is added later is not overlooked."""
-    used = "\n".join(f"{u.source.relative_to(corpus_dir)} {u.alignment.relative_to(corpus_dir)}" for u in utterances)
+    used = "\n".join(f"{u.audio.relative_to(corpus_dir)} {u.alignment.relative_to(corpus_dir)}" for u in utterances)
     return hashlib.blake2b(used.encode(), digest_size=8).hexdigest()
 
 
-def decode_all(utterances: Sequence[Utterance], audio_dir: Path, num_jobs: int | None) -> list[Recording | str]:
-    """Decodes every utterance to FLAC; in the place of one that does not decode stands the reason."""
-    with ProcessPoolExecutor(num_jobs) as pool:
-        recordings = pool.map(partial(_decode_to_flac, audio_dir=audio_dir), utterances, chunksize=8)
-        return list(track(recordings, "Decoding GRID", total=len(utterances)))
-
-
-def _decode_to_flac(utterance: Utterance, audio_dir: Path) -> Recording | str:
-    flac = audio_dir / utterance.speaker / f"{utterance.sentence}.flac"
-    try:
-        if not flac.is_file():  # one that exists is whole: it was written under another name first
-            samples = decode_audio(utterance.source)
-            with atomic_path(flac) as temporary:
-                soundfile.write(temporary, samples, SAMPLING_RATE, subtype="PCM_16")
-        return Recording.from_file(flac, recording_id=utterance.id)
-    except ValueError as error:
-        return str(error)
-
-
-def decode_audio(path: Path) -> np.ndarray:
-    """Decodes the audio of a video or audio file; pictures are not looked at, so damage in them does no harm.
-
-    Samples before a damaged packet count: MPEG files that were cut off in their last packet are common. Whether all
-    words are still there is for the caller to check.
-
-    Returns:
-        int16 samples of shape (T,), 16 kHz, all channels mixed to one.
-
-    Raises:
-        ValueError: If there is no audio track, or nothing in it decodes.
-    """
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLING_RATE)
-    blocks = []
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise ValueError(f"no audio track: {path}")
-            for frame in container.decode(audio=0):
-                blocks += resampler.resample(frame)
-    except av.FFmpegError as error:
-        if not blocks:
-            raise ValueError(f"audio does not decode: {path}: {error.strerror}") from None
-    if not blocks:
-        raise ValueError(f"audio does not decode: {path}: it holds no samples")
-    blocks += resampler.resample(None)
-    return np.concatenate([block.to_ndarray()[0] for block in blocks])
-
-
 def supervise_all(
-    utterances: Sequence[Utterance], recordings: Sequence[Recording | str], left_out: LeftOut
+    utterances: Sequence[Utterance], prepared: Sequence[Media | LeftOutUtterance], left_out: LeftOut
 ) -> list[tuple[Recording, SupervisionSegment]]:
-    """Pairs each recording with its words; utterances without audio or words go to `left_out`."""
+    """Pairs each recording with its words and its video; utterances that lack one go to `left_out`."""
     pairs = []
-    for utterance, recording in zip(utterances, recordings, strict=True):
-        if isinstance(recording, str):
-            left_out.add(utterance.id, recording)
+    for utterance, media in zip(utterances, prepared, strict=True):
+        if isinstance(media, LeftOutUtterance):
+            left_out.add(utterance.id, media.reason, media.duration)
             continue
         try:
-            pairs.append((recording, supervise(utterance, recording)))
+            pairs.append((media.recording, supervise(utterance, media)))
         except ValueError as error:
-            left_out.add(utterance.id, str(error), recording.duration)
+            left_out.add(utterance.id, str(error), media.recording.duration)
     return pairs
 
 
-def supervise(utterance: Utterance, recording: Recording) -> SupervisionSegment:
-    """Text and word times of one utterance.
+def supervise(utterance: Utterance, media: Media) -> SupervisionSegment:
+    """Text, word times and video of one utterance.
 
     Raises:
         ValueError: If the alignment is missing or malformed, has no words, or goes on after the end of the audio.
     """
-    words = read_alignment(utterance.alignment)
+    recording, words = media.recording, read_alignment(utterance.alignment)
     if not words:
         raise ValueError(f"no words: {utterance.alignment}")
     if words[-1].end > recording.duration + 0.04:  # one video frame of tolerance
         raise ValueError(
-            f"audio ends before its last word: {utterance.source} has {recording.duration:.2f} s, "
+            f"audio ends before its last word: {utterance.audio} has {recording.duration:.2f} s, "
             f"{utterance.alignment} has words until {words[-1].end:.2f} s"
         )
     return SupervisionSegment(
@@ -289,6 +261,7 @@ def supervise(utterance: Utterance, recording: Recording) -> SupervisionSegment:
         language="English",
         speaker=utterance.speaker,
         alignment={"word": words},
+        custom=None if media.video is None else {"video": media.video},
     )
 
 

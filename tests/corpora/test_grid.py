@@ -6,12 +6,16 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from films import BrightSquares, squares, write_film
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asrsparse import mouths
 from asrsparse.corpora import grid
-from asrsparse.corpora.grid import decode_audio, download_grid, extract_zip, prepare_grid, read_alignment, split_of
+from asrsparse.corpora.grid import download_grid, extract_zip, prepare_grid, read_alignment, split_of
 from asrsparse.corpora.manifests import SPLITS, manifest_paths, read_split
+from asrsparse.corpora.media import decode_audio
+from asrsparse.files import write_json
 
 ALIGN = "0 6000 sil\n6000 12000 bin\n12000 13000 sp\n13000 20000 blue\n20000 25000 sil\n"
 SENTENCES = {"train": "bbaf2n", "dev": "bbie8n", "test": "bbaz4n"}  # one of each split
@@ -64,9 +68,9 @@ def corpus(tmp_path) -> Path:
 
 
 def prepare(corpus: Path, **arguments) -> dict:
-    """Prepares and returns the supervisions of all splits by id, and those recordings by id."""
+    """Prepares, without video unless asked for, and returns the supervisions of all splits by id."""
     output = corpus.parent / "prepared"
-    prepare_grid(corpus, output, num_jobs=1, **arguments)
+    prepare_grid(corpus, output, num_jobs=1, **{"video": False} | arguments)
     manifests = [read_split(output / "manifests", split) for split in SPLITS]
     return {segment.id: segment for _, segments in manifests for segment in segments}
 
@@ -287,6 +291,90 @@ def test_an_empty_alignment_has_no_words(tmp_path, text):
     assert read_alignment(tmp_path / "bbaf2n.align") == []
 
 
+# ---- with video
+
+
+@pytest.fixture
+def filmed(tmp_path, monkeypatch) -> Path:
+    """A corpus whose talker has a bright square for a face."""
+    monkeypatch.setattr(mouths, "_haar_faces", BrightSquares)
+    for sentence in SENTENCES.values():
+        film(tmp_path / "grid", "s1", sentence)
+    return tmp_path / "grid"
+
+
+def film(corpus: Path, speaker: str, sentence: str, num_frames: int = 25) -> Path:
+    write_alignment(corpus, speaker, sentence)
+    sound = (8000 * np.sin(np.arange(16_000) / 5)).astype(np.int16)
+    path = corpus / speaker / f"{sentence}.mp4"
+    return write_film(path, squares([(80, 60)] * num_frames), samples=sound)
+
+
+def test_supervisions_hold_the_mouth_with_25_frames_a_second(filmed):
+    segments = prepare(filmed, video=True)
+    assert set(segments) == {"s1-bbaf2n", "s1-bbie8n", "s1-bbaz4n"}
+    for name, segment in segments.items():
+        video = segment.custom["video"]
+        assert video.array.storage_key == f"s1/{name[3:]}.mp4"
+        assert video.load().shape == (round(25 * segment.duration), 96, 96)
+    assert (filmed.parent / "prepared" / "contact_sheet.png").is_file()
+
+
+def test_video_is_prepared_for_a_corpus_that_has_been_prepared_without(filmed):
+    assert prepare(filmed)["s1-bbaf2n"].custom is None
+    flac = filmed.parent / "prepared" / "audio" / "s1" / "bbaf2n.flac"
+    before = flac.stat().st_mtime_ns
+    assert "video" in prepare(filmed, video=True)["s1-bbaf2n"].custom
+    assert flac.stat().st_mtime_ns == before
+
+
+def test_a_second_call_with_video_does_nothing(filmed):
+    prepare(filmed, video=True)
+    before = {p: p.stat().st_mtime_ns for p in (filmed.parent / "prepared").rglob("*") if p.is_file()}
+    prepare(filmed, video=True)
+    assert {p: p.stat().st_mtime_ns for p in (filmed.parent / "prepared").rglob("*") if p.is_file()} == before
+
+
+def test_an_utterance_without_a_mouth_is_left_out_where_video_is_asked_for(filmed, caplog):
+    bad = film(filmed, "s2", "bbaf2n", num_frames=10)
+    with caplog.at_level(logging.INFO):
+        assert "s2-bbaf2n" not in prepare(filmed, video=True, max_left_out=0.3)
+    name, reason, seconds = (filmed.parent / "prepared" / "left_out.tsv").read_text().split("\t")
+    assert (name, float(seconds)) == ("s2-bbaf2n", 1.0)
+    assert reason.startswith(f"audio and video differ in length: {bad} has 0.40 s of video for 1.00 s of audio")
+    assert "grid: left out 1 utterances (0.000 h): 1 x audio and video differ in length" in caplog.text
+    assert "grid: 3 utterances (0.00 h) with video, 3 of them made now: a face found in 100.00 %" in caplog.text
+    assert "s2-bbaf2n" in prepare(filmed)
+
+
+def test_landmarks_are_found_by_talker_and_sentence(filmed):
+    for sentence in SENTENCES.values():
+        write_json(filmed.parent / "landmarks" / "s1" / f"{sentence}.json", [[90, 70, 48]] * 25)
+    np.savez(filmed.parent / "landmarks" / "s1" / "bbaf2n.npz", landmarks=np.full((25, 2), np.nan))
+    message = (
+        r"1 of 3; .* s1-bbaf2n: no face: .*bbaf2n\.mp4: the landmarks are empty in all 25 pictures"  # NPZ is first
+    )
+    with pytest.raises(ValueError, match=message):
+        prepare(filmed, video=True, landmarks_dir=filmed.parent / "landmarks")
+
+
+def only_sound(corpus: Path) -> Path:
+    for sentence in SENTENCES.values():
+        write_alignment(corpus, "s1", sentence)
+        (corpus / "audio_25k" / "s1").mkdir(parents=True, exist_ok=True)
+        soundfile.write(corpus / "audio_25k" / "s1" / f"{sentence}.wav", np.full(25_000, 0.25), 25_000)
+    return corpus
+
+
+def test_a_folder_of_sound_alone_is_enough_without_video(tmp_path):
+    assert len(prepare(only_sound(tmp_path / "grid"))) == 3
+
+
+def test_a_folder_of_sound_alone_is_refused_with_the_remedy_where_video_is_asked_for(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no video of a GRID talker\. To prepare .* set corpus\.video=false\."):
+        prepare(only_sound(tmp_path / "grid"), video=True)
+
+
 # ---- download
 
 
@@ -370,9 +458,10 @@ def test_real_utterances_are_all_usable(grid_dir, tmp_path):
     for video in chosen:
         (tmp_path / "grid" / "s1" / video.name).symlink_to(video)
     (tmp_path / "grid" / "alignments").symlink_to(grid_dir / "alignments")
-    segments = prepare(tmp_path / "grid", max_left_out=0.0)
+    segments = prepare(tmp_path / "grid", max_left_out=0.0, video=True)
     assert len(segments) == len(set(chosen))
     assert "s1-sgib8n" in segments
     first_letters = {name: segment.text.split() for name, segment in segments.items()}
     assert all(len(words) == 6 and words[3] == name[6] for name, words in first_letters.items())
     assert all(2.9 < segment.duration < 3.1 for segment in segments.values())
+    assert all(segment.custom["video"].num_frames in (74, 75) for segment in segments.values())

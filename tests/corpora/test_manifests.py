@@ -1,9 +1,12 @@
+import logging
+
 import numpy as np
 import pytest
 import soundfile
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from asrsparse.corpora.manifests import is_prepared, manifest_paths, mark_prepared, read_split, write_split
+from asrsparse.video import video_array
 
 
 def utterance(folder, name: str = "u1", duration: float = 1.0):
@@ -22,6 +25,15 @@ def test_manifests_come_back(tmp_path):
     write(tmp_path / "manifests", *written)
     recordings, supervisions = read_split(tmp_path / "manifests", "dev")
     assert list(zip(recordings, supervisions, strict=True)) == written
+
+
+def test_lhotse_is_quiet_about_video_that_ends_within_a_frame_of_its_audio(tmp_path, caplog):
+    recording, segment = utterance(tmp_path)
+    segment.custom = {"video": video_array(tmp_path, "u1.mp4", (24, 96, 96))}
+    write(tmp_path / "manifests", (recording, segment))
+    assert caplog.text == ""
+    logging.getLogger().warning("another possibly mismatched duration")
+    assert "another" in caplog.text
 
 
 def test_only_the_two_files_are_left(tmp_path):
