@@ -33,14 +33,14 @@ commands:
   config    print the composed configuration
 
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
-  recipe    mini, grid: corpus, model and length of training together
+  recipe    mini, grid, lrs2, lrs3: corpus, model and length of training together
   system    full-dense, easy2hard, masks, easy2hard-masks: pruning and masks together
   pruning   none, random, easy, hard, easy2hard, window, middle, infobatch, epsilon_greedy, ucb, coverage, longest,
             shortest: which utterances an epoch hears
   segments  none, energy, blank, random: which of an utterance's time a step hears
   masks     dense, learned, continuous_sparsification, random, snip, magnitude, gmp, set, rigl, mest, granet, sr_ste,
             decaying, structured: which weights are zero, and when
-  corpus, model (tiny small base), optim, trainer, decode (ctc_greedy joint)
+  corpus, model (tiny small base large), optim (adamw sparse_adamw adamw_avsr), trainer (default one_gpu), decode (ctc_greedy joint)
 
 examples:
   asrsparse prepare recipe=grid corpus.corpus_dir=/data/grid

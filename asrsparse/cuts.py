@@ -152,7 +152,7 @@ def _in_short(error: str, recording: Recording) -> str:
 
 
 def make_cuts(recordings: RecordingSet, supervisions: SupervisionSet) -> list[MonoCut]:
-    """One cut for each supervision, from its start to its end, with its id."""
+    """One cut for each supervision, from its start to its end, with its id and its video."""
     by_id = {recording.id: recording for recording in recordings}
     return [
         MonoCut(
@@ -162,17 +162,22 @@ def make_cuts(recordings: RecordingSet, supervisions: SupervisionSet) -> list[Mo
             channel=segment.channel,
             recording=by_id[segment.recording_id],
             supervisions=[_from_its_start(segment)],
+            custom={name: value for name, value in (segment.custom or {}).items() if name == "video"} or None,
         )
         for segment in supervisions
     ]
 
 
 def _from_its_start(segment: SupervisionSegment) -> SupervisionSegment:
-    """The segment with times that count from its start; lhotse's `with_offset` leaves those of the alignment alone."""
+    """The segment with times that count from its start, without its video; it is the cut's.
+
+    lhotse's `with_offset` leaves the times of the alignment alone.
+    """
     alignment = {
         name: [item.with_offset(-segment.start) for item in items] for name, items in (segment.alignment or {}).items()
     }
-    return dataclasses.replace(segment, start=0.0, alignment=alignment or None)
+    custom = {name: value for name, value in (segment.custom or {}).items() if name != "video"}
+    return dataclasses.replace(segment, start=0.0, alignment=alignment or None, custom=custom or None)
 
 
 def select_cuts(

@@ -1,0 +1,263 @@
+"""What LRS2 and LRS3 share: videos of at most some minutes, each with a text file, in folders of talkers.
+
+Shape legend: V frames, H rows, W columns.
+"""
+
+import hashlib
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
+from lhotse.array import TemporalArray
+from lhotse.supervision import AlignmentItem
+from rich.progress import track
+
+from asrsparse.corpora.decoding import write_flac
+from asrsparse.corpora.lrs_text import Segment, cut_at_words, read_transcript
+from asrsparse.corpora.manifests import SPLITS, begin_preparation, is_prepared, mark_prepared, write_split
+from asrsparse.files import write_text
+from asrsparse.left_out import LeftOut
+from asrsparse.video import FRAMES_PER_SECOND, Frames, video_array, video_shape, write_video
+
+logger = logging.getLogger(__name__)
+
+MouthOf = Callable[[Path], Frames]
+"""The mouth in a video: a file -> frames (V, H, W) at 25 a second; a ValueError says why there is none."""
+
+MOST_APART = 2 / FRAMES_PER_SECOND  # seconds that sound and picture of a file may differ
+LATEST_WORD = 0.5  # seconds that a word may end behind its file: times of words are those of a forced alignment
+_TALKER_AND_NUMBER = re.compile(r"[\w-]+/\d+")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One video of the corpus and its text, before either was read.
+
+    Attributes:
+        root: The folder that holds the parts.
+        part: `pretrain`, `trainval`, ...
+        name: `talker/number`.
+    """
+
+    root: Path
+    part: str
+    name: str
+
+    def __post_init__(self) -> None:
+        assert _TALKER_AND_NUMBER.fullmatch(self.name), self.name
+
+    @property
+    def id(self) -> str:
+        """The same talker and number may be in two parts: `trainval-0d6iSvF1UmA-50006`."""
+        return f"{self.part}-{self.name.replace('/', '-')}"
+
+    @property
+    def talker(self) -> str:
+        """The folder in which it lies: a talk's in LRS3, a programme's in LRS2."""
+        return self.name.partition("/")[0]
+
+    def file(self, suffix: str) -> Path:
+        """`.mp4` or `.txt`."""
+        return self.root / self.part / f"{self.name}{suffix}"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A clip on disk: its sound, and its mouth where that is asked for."""
+
+    recording: Recording
+    video: TemporalArray | None
+
+    @property
+    def duration(self) -> float:
+        """Seconds that sound and picture have in common."""
+        return float(min(self.recording.duration, self.video.duration if self.video else math.inf))
+
+
+def is_talker_and_number(name: str) -> bool:
+    """Whether `name` is `talker/number`: what is not might lead out of the corpus.
+
+    Example:
+        >>> is_talker_and_number("0d6iSvF1UmA/50006"), is_talker_and_number("../50006")
+        (True, False)
+    """
+    return _TALKER_AND_NUMBER.fullmatch(name) is not None
+
+
+def prepare_clips(
+    corpus: str,
+    splits: Mapping[str, Sequence[Clip]],
+    output_dir: Path,
+    max_seconds: float = 24.0,
+    mouth_of: MouthOf | None = None,
+    num_jobs: int | None = None,
+    max_left_out: float = 0.05,
+) -> None:
+    """Writes the manifests of the splits, with word times, the sound as 16 kHz mono FLAC, and the mouths.
+
+    A second call with the same arguments and the same files returns at once; an interrupted one continues.
+
+    Args:
+        corpus: Its name, for messages.
+        splits: The clips of train, dev and test.
+        output_dir: Where `manifests/`, `audio/<part>/<talker>/<number>.flac` and `video/<part>/...mp4` go.
+        max_seconds: The longest segment that a training clip with word times may give; others are not cut.
+        mouth_of: Finds the mouth; None leaves the video out.
+        num_jobs: Number of processes that decode; by default one for each core.
+        max_left_out: The largest share of clips that may be unusable before this stops.
+
+    Raises:
+        ValueError: If an argument is wrong, too many clips are unusable, or a split would be empty.
+    """
+    if not max_seconds >= 1.0:
+        raise ValueError(f"max_seconds of {corpus}: got {max_seconds}, allowed is at least 1 s.")
+    arguments = {
+        "corpus": corpus,
+        "files": _fingerprint(splits),
+        "max_seconds": max_seconds,
+        "mouth_of": None if mouth_of is None else describe(mouth_of),
+        "max_left_out": max_left_out,
+    }
+    manifest_dir = output_dir / "manifests"
+    if is_prepared(manifest_dir, arguments):
+        return
+    begin_preparation(manifest_dir)
+    _claim_videos(output_dir / "video", mouth_of)
+    left_out = LeftOut(corpus, max_left_out)
+    pairs = {}
+    for split in SPLITS:
+        decoded = decode_all(f"{corpus} {split}", splits[split], output_dir, mouth_of, num_jobs)
+        pairs[split] = supervise_all(splits[split], decoded, max_seconds if split == "train" else math.inf, left_out)
+    left_out.close(sum(map(len, splits.values())), output_dir / "left_out.tsv")
+    for split in SPLITS:
+        recordings = RecordingSet.from_recordings(recording for recording, _ in pairs[split])
+        supervisions = SupervisionSet.from_segments(segment for _, segments in pairs[split] for segment in segments)
+        write_split(manifest_dir, split, recordings, supervisions)
+    mark_prepared(manifest_dir, arguments)
+
+
+def describe(mouth_of: MouthOf) -> str:
+    """What a finder of mouths is, in a form that is the same tomorrow: a function's name, or a dataclass's values."""
+    return getattr(mouth_of, "__qualname__", None) or repr(mouth_of)
+
+
+def _claim_videos(folder: Path, mouth_of: MouthOf | None) -> None:
+    """Notes in the folder of videos what finds the mouths in them; finished ones are kept, so it must be one thing.
+
+    Raises:
+        ValueError: If something else has found those that are there.
+    """
+    if mouth_of is None:
+        return
+    note, wanted = folder / ".found_by", describe(mouth_of)
+    if note.is_file() and note.read_text(encoding="utf-8") != wanted:
+        raise ValueError(
+            f"{folder} holds mouths found by {note.read_text(encoding='utf-8')}; asked for is {wanted}. Delete the "
+            "folder, or prepare into another one (data_dir=DIR)."
+        )
+    write_text(note, wanted)
+
+
+def _fingerprint(splits: Mapping[str, Sequence[Clip]]) -> str:
+    """A hash of where the clips lie and which split each is in."""
+    used = "\n".join(f"{split} {clip.file('')}" for split, clips in splits.items() for clip in clips)
+    return hashlib.blake2b(used.encode(), digest_size=8).hexdigest()
+
+
+def decode_all(
+    what: str, clips: Sequence[Clip], output_dir: Path, mouth_of: MouthOf | None, num_jobs: int | None
+) -> list[Decoded | str]:
+    """Decodes every clip; in the place of one that cannot be used stands the reason."""
+    with ProcessPoolExecutor(num_jobs) as pool:
+        decoded = pool.map(partial(_decode, output_dir=output_dir, mouth_of=mouth_of), clips, chunksize=8)
+        return list(track(decoded, f"Decoding {what}", total=len(clips)))
+
+
+def _decode(clip: Clip, output_dir: Path, mouth_of: MouthOf | None) -> Decoded | str:
+    try:
+        if not clip.file(".mp4").is_file():
+            raise ValueError(f"no video: {clip.file('.mp4')}")
+        flac = output_dir / "audio" / clip.part / f"{clip.name}.flac"
+        recording = write_flac(clip.file(".mp4"), flac, clip.id)
+        return Decoded(recording, None if mouth_of is None else _write_mouth(clip, output_dir, mouth_of, recording))
+    except ValueError as error:
+        return str(error)
+
+
+def _write_mouth(clip: Clip, output_dir: Path, mouth_of: MouthOf, recording: Recording) -> TemporalArray:
+    folder, key = output_dir / "video", f"{clip.part}/{clip.name}.mp4"
+    if not (folder / key).is_file():
+        write_video(folder / key, mouth_of(clip.file(".mp4")))
+    video = video_array(folder, key, video_shape(folder / key))
+    if abs(video.duration - recording.duration) > MOST_APART + 1e-6:
+        raise ValueError(
+            f"sound and picture differ in length: {clip.file('.mp4')} has {recording.duration:.2f} s of sound and "
+            f"{video.duration:.2f} s of picture"
+        )
+    return video
+
+
+def supervise_all(
+    clips: Sequence[Clip], decoded: Sequence[Decoded | str], max_seconds: float, left_out: LeftOut
+) -> list[tuple[Recording, list[SupervisionSegment]]]:
+    """Pairs each clip with the segments of its text; clips without sound, mouth or words go to `left_out`."""
+    pairs = []
+    for clip, made in zip(clips, decoded, strict=True):
+        if isinstance(made, str):
+            left_out.add(clip.id, made)
+            continue
+        try:
+            pairs.append((made.recording, supervise(clip, made, max_seconds)))
+        except ValueError as error:
+            left_out.add(clip.id, str(error), made.duration)
+    return pairs
+
+
+def supervise(clip: Clip, decoded: Decoded, max_seconds: float) -> list[SupervisionSegment]:
+    """Texts, times and words of a clip: one segment, or several where it is longer than `max_seconds`.
+
+    Raises:
+        ValueError: If the text is missing or malformed, has no words, or goes on long after the end of the file.
+    """
+    transcript = read_transcript(clip.file(".txt"))
+    words = transcript.words
+    if words and words[-1].end > decoded.duration + LATEST_WORD:
+        raise ValueError(
+            f"file ends before its last word: {clip.file('.mp4')} has {decoded.duration:.2f} s, its text has words "
+            f"until {words[-1].end:.2f} s"
+        )
+    segments = cut_at_words(words, decoded.duration, max_seconds)
+    if len(segments) == 1:
+        return [_supervision(clip, clip.id, segments[0], transcript.text, decoded)]
+    return [
+        _supervision(clip, f"{clip.id}-{number:02d}", segment, " ".join(word.symbol for word in segment.words), decoded)
+        for number, segment in enumerate(segments)
+    ]
+
+
+def _supervision(clip: Clip, name: str, segment: Segment, text: str, decoded: Decoded) -> SupervisionSegment:
+    if segment.end <= segment.start:
+        raise ValueError(f"no time for a word: {clip.file('.txt')}: {text!r} at {segment.start:.2f} s")
+    return SupervisionSegment(
+        id=name,
+        recording_id=decoded.recording.id,
+        start=segment.start,
+        duration=round(segment.end - segment.start, ndigits=8),
+        text=text,
+        language="English",
+        speaker=clip.talker,
+        alignment={"word": [_within(word, segment) for word in segment.words]} if segment.words else None,
+        custom={"video": decoded.video} if decoded.video else None,
+    )
+
+
+def _within(word: AlignmentItem, segment: Segment) -> AlignmentItem:
+    """The word without what rounding a border to a video frame has put outside its segment."""
+    start, end = (min(max(time, segment.start), segment.end) for time in (word.start, word.end))
+    return word._replace(start=start, duration=round(end - start, ndigits=8))
