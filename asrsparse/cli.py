@@ -40,7 +40,8 @@ Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The grou
   segments  none, energy, blank, random: which of an utterance's time a step hears
   masks     dense, learned, continuous_sparsification, random, snip, magnitude, gmp, set, rigl, mest, granet, sr_ste,
             decaying, structured: which weights are zero, and when
-  corpus, model (tiny small base large), optim (adamw sparse_adamw adamw_avsr), trainer (default one_gpu), decode (ctc_greedy joint)
+  corpus, model (tiny small base large), optim (adamw sparse_adamw adamw_avsr), trainer (default one_gpu),
+  decode (ctc_greedy joint)
 
 examples:
   asrsparse prepare recipe=grid corpus.corpus_dir=/data/grid

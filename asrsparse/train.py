@@ -84,7 +84,7 @@ def train(config: DictConfig, command: str) -> dict[str, Any]:
 
 
 def open_train_cuts(config: DictConfig) -> CutIndex:
-    """The training cuts of a configuration: all that are prepared, or the short ones, for the first part of a curriculum.
+    """The training cuts of a configuration: all that are prepared, or the short ones of a curriculum.
 
     Raises:
         ValueError: If they were never prepared, or none is so short.

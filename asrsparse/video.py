@@ -74,20 +74,6 @@ def read_video(path: Path, first: int = 0, last: int | None = None) -> Frames:
     return np.stack(frames)
 
 
-def video_shape(path: Path) -> tuple[int, int, int]:
-    """Frames, rows and columns of a video that `write_video` wrote, from its header alone.
-
-    Raises:
-        ValueError: If the file is missing or damaged.
-    """
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            return stream.frames, stream.height, stream.width
-    except (av.FFmpegError, OSError, IndexError) as error:
-        raise ValueError(f"video does not decode: {path}: {getattr(error, 'strerror', error)}") from None
-
-
 def decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
     """The frames of the first video in a file; decoded in this thread, since many files are read at the same time."""
     stream = container.streams.video[0]

@@ -17,18 +17,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import av
+import numpy as np
+import soundfile
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 from lhotse.utils import resumable_download
 from rich.progress import track
 
-from asrsparse.corpora.decoding import write_flac
 from asrsparse.corpora.manifests import SPLITS, begin_preparation, is_prepared, mark_prepared, write_split
+from asrsparse.files import atomic_path
 from asrsparse.left_out import LeftOut
 
 logger = logging.getLogger(__name__)
 
 SPEAKERS = tuple(f"s{number}" for number in range(1, 35) if number != 21)  # s21 was never filmed
+SAMPLING_RATE = 16_000
 ALIGNMENT_RATE = 25_000  # the unit of .align files is 1/25000 s
 NO_WORDS = ("sil", "sp")
 SPLIT_SHARES = {"dev": 0.05, "test": 0.11}  # the rest is for training
@@ -208,9 +212,42 @@ def decode_all(utterances: Sequence[Utterance], audio_dir: Path, num_jobs: int |
 def _decode_to_flac(utterance: Utterance, audio_dir: Path) -> Recording | str:
     flac = audio_dir / utterance.speaker / f"{utterance.sentence}.flac"
     try:
-        return write_flac(utterance.source, flac, utterance.id)
+        if not flac.is_file():  # one that exists is whole: it was written under another name first
+            samples = decode_audio(utterance.source)
+            with atomic_path(flac) as temporary:
+                soundfile.write(temporary, samples, SAMPLING_RATE, subtype="PCM_16")
+        return Recording.from_file(flac, recording_id=utterance.id)
     except ValueError as error:
         return str(error)
+
+
+def decode_audio(path: Path) -> np.ndarray:
+    """Decodes the audio of a video or audio file; pictures are not looked at, so damage in them does no harm.
+
+    Samples before a damaged packet count: MPEG files that were cut off in their last packet are common. Whether all
+    words are still there is for the caller to check.
+
+    Returns:
+        int16 samples of shape (T,), 16 kHz, all channels mixed to one.
+
+    Raises:
+        ValueError: If there is no audio track, or nothing in it decodes.
+    """
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLING_RATE)
+    blocks = []
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise ValueError(f"no audio track: {path}")
+            for frame in container.decode(audio=0):
+                blocks += resampler.resample(frame)
+    except av.FFmpegError as error:
+        if not blocks:
+            raise ValueError(f"audio does not decode: {path}: {error.strerror}") from None
+    if not blocks:
+        raise ValueError(f"audio does not decode: {path}: it holds no samples")
+    blocks += resampler.resample(None)
+    return np.concatenate([block.to_ndarray()[0] for block in blocks])
 
 
 def supervise_all(

@@ -1,36 +1,24 @@
-"""What LRS2 and LRS3 share: videos of at most some minutes, each with a text file, in folders of talkers.
-
-Shape legend: V frames, H rows, W columns.
-"""
+"""What LRS2 and LRS3 share: videos of at most some minutes, each with a text file, in folders of talkers."""
 
 import hashlib
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
-from lhotse.array import TemporalArray
 from lhotse.supervision import AlignmentItem
-from rich.progress import track
 
-from asrsparse.corpora.decoding import write_flac
 from asrsparse.corpora.lrs_text import Segment, cut_at_words, read_transcript
 from asrsparse.corpora.manifests import SPLITS, begin_preparation, is_prepared, mark_prepared, write_split
+from asrsparse.corpora.media import Media, MouthOf, Source, prepare_media
 from asrsparse.files import write_text
-from asrsparse.left_out import LeftOut
-from asrsparse.video import FRAMES_PER_SECOND, Frames, video_array, video_shape, write_video
+from asrsparse.left_out import LeftOut, LeftOutUtterance
 
 logger = logging.getLogger(__name__)
 
-MouthOf = Callable[[Path], Frames]
-"""The mouth in a video: a file -> frames (V, H, W) at 25 a second; a ValueError says why there is none."""
-
-MOST_APART = 2 / FRAMES_PER_SECOND  # seconds that sound and picture of a file may differ
 LATEST_WORD = 0.5  # seconds that a word may end behind its file: times of words are those of a forced alignment
 _TALKER_AND_NUMBER = re.compile(r"[\w-]+/\d+")
 
@@ -62,22 +50,15 @@ class Clip:
         """The folder in which it lies: a talk's in LRS3, a programme's in LRS2."""
         return self.name.partition("/")[0]
 
+    @property
+    def source(self) -> Source:
+        """Its files, and what is to be made of them."""
+        video = self.file(".mp4")
+        return Source(self.id, f"{self.part}/{self.name}", video, video)
+
     def file(self, suffix: str) -> Path:
         """`.mp4` or `.txt`."""
         return self.root / self.part / f"{self.name}{suffix}"
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A clip on disk: its sound, and its mouth where that is asked for."""
-
-    recording: Recording
-    video: TemporalArray | None
-
-    @property
-    def duration(self) -> float:
-        """Seconds that sound and picture have in common."""
-        return float(min(self.recording.duration, self.video.duration if self.video else math.inf))
 
 
 def is_talker_and_number(name: str) -> bool:
@@ -132,8 +113,9 @@ def prepare_clips(
     left_out = LeftOut(corpus, max_left_out)
     pairs = {}
     for split in SPLITS:
-        decoded = decode_all(f"{corpus} {split}", splits[split], output_dir, mouth_of, num_jobs)
-        pairs[split] = supervise_all(splits[split], decoded, max_seconds if split == "train" else math.inf, left_out)
+        sources = [clip.source for clip in splits[split]]
+        media = prepare_media(f"{corpus} {split}", sources, output_dir, num_jobs, mouth_of)
+        pairs[split] = supervise_all(splits[split], media, max_seconds if split == "train" else math.inf, left_out)
     left_out.close(sum(map(len, splits.values())), output_dir / "left_out.tsv")
     for split in SPLITS:
         recordings = RecordingSet.from_recordings(recording for recording, _ in pairs[split])
@@ -144,7 +126,7 @@ def prepare_clips(
 
 def describe(mouth_of: MouthOf) -> str:
     """What a finder of mouths is, in a form that is the same tomorrow: a function's name, or a dataclass's values."""
-    return getattr(mouth_of, "__qualname__", None) or repr(mouth_of)
+    return getattr(mouth_of, "__qualname__", None) or re.sub(" at 0x[0-9a-f]+", "", repr(mouth_of))
 
 
 def _claim_videos(folder: Path, mouth_of: MouthOf | None) -> None:
@@ -165,95 +147,64 @@ def _claim_videos(folder: Path, mouth_of: MouthOf | None) -> None:
 
 
 def _fingerprint(splits: Mapping[str, Sequence[Clip]]) -> str:
-    """A hash of where the clips lie and which split each is in."""
-    used = "\n".join(f"{split} {clip.file('')}" for split, clips in splits.items() for clip in clips)
+    """A hash of where the clips lie, which split each is in, and which of its files is there."""
+    files = ((split, clip.file(".mp4"), clip.file(".txt")) for split, clips in splits.items() for clip in clips)
+    used = "\n".join(f"{split} {video} {video.is_file()} {text.is_file()}" for split, video, text in files)
     return hashlib.blake2b(used.encode(), digest_size=8).hexdigest()
 
 
-def decode_all(
-    what: str, clips: Sequence[Clip], output_dir: Path, mouth_of: MouthOf | None, num_jobs: int | None
-) -> list[Decoded | str]:
-    """Decodes every clip; in the place of one that cannot be used stands the reason."""
-    with ProcessPoolExecutor(num_jobs) as pool:
-        decoded = pool.map(partial(_decode, output_dir=output_dir, mouth_of=mouth_of), clips, chunksize=8)
-        return list(track(decoded, f"Decoding {what}", total=len(clips)))
-
-
-def _decode(clip: Clip, output_dir: Path, mouth_of: MouthOf | None) -> Decoded | str:
-    try:
-        if not clip.file(".mp4").is_file():
-            raise ValueError(f"no video: {clip.file('.mp4')}")
-        flac = output_dir / "audio" / clip.part / f"{clip.name}.flac"
-        recording = write_flac(clip.file(".mp4"), flac, clip.id)
-        return Decoded(recording, None if mouth_of is None else _write_mouth(clip, output_dir, mouth_of, recording))
-    except ValueError as error:
-        return str(error)
-
-
-def _write_mouth(clip: Clip, output_dir: Path, mouth_of: MouthOf, recording: Recording) -> TemporalArray:
-    folder, key = output_dir / "video", f"{clip.part}/{clip.name}.mp4"
-    if not (folder / key).is_file():
-        write_video(folder / key, mouth_of(clip.file(".mp4")))
-    video = video_array(folder, key, video_shape(folder / key))
-    if abs(video.duration - recording.duration) > MOST_APART + 1e-6:
-        raise ValueError(
-            f"sound and picture differ in length: {clip.file('.mp4')} has {recording.duration:.2f} s of sound and "
-            f"{video.duration:.2f} s of picture"
-        )
-    return video
-
-
 def supervise_all(
-    clips: Sequence[Clip], decoded: Sequence[Decoded | str], max_seconds: float, left_out: LeftOut
+    clips: Sequence[Clip], prepared: Sequence[Media | LeftOutUtterance], max_seconds: float, left_out: LeftOut
 ) -> list[tuple[Recording, list[SupervisionSegment]]]:
     """Pairs each clip with the segments of its text; clips without sound, mouth or words go to `left_out`."""
     pairs = []
-    for clip, made in zip(clips, decoded, strict=True):
-        if isinstance(made, str):
-            left_out.add(clip.id, made)
+    for clip, media in zip(clips, prepared, strict=True):
+        if isinstance(media, LeftOutUtterance):
+            missing = None if clip.file(".mp4").is_file() else f"no video: {clip.file('.mp4')}"
+            left_out.add(clip.id, missing or media.reason, media.duration)
             continue
         try:
-            pairs.append((made.recording, supervise(clip, made, max_seconds)))
+            pairs.append((media.recording, supervise(clip, media, max_seconds)))
         except ValueError as error:
-            left_out.add(clip.id, str(error), made.duration)
+            left_out.add(clip.id, str(error), media.recording.duration)
     return pairs
 
 
-def supervise(clip: Clip, decoded: Decoded, max_seconds: float) -> list[SupervisionSegment]:
+def supervise(clip: Clip, media: Media, max_seconds: float) -> list[SupervisionSegment]:
     """Texts, times and words of a clip: one segment, or several where it is longer than `max_seconds`.
 
     Raises:
         ValueError: If the text is missing or malformed, has no words, or goes on long after the end of the file.
     """
     transcript = read_transcript(clip.file(".txt"))
-    words = transcript.words
-    if words and words[-1].end > decoded.duration + LATEST_WORD:
+    words, seconds = transcript.words, media.recording.duration
+    if words and words[-1].end > seconds + LATEST_WORD:
         raise ValueError(
-            f"file ends before its last word: {clip.file('.mp4')} has {decoded.duration:.2f} s, its text has words "
+            f"file ends before its last word: {clip.file('.mp4')} has {seconds:.2f} s, its text has words "
             f"until {words[-1].end:.2f} s"
         )
-    segments = cut_at_words(words, decoded.duration, max_seconds)
+    segments = cut_at_words(words, seconds, max_seconds)
     if len(segments) == 1:
-        return [_supervision(clip, clip.id, segments[0], transcript.text, decoded)]
+        return [_supervision(clip, clip.id, segments[0], transcript.text, media)]
     return [
-        _supervision(clip, f"{clip.id}-{number:02d}", segment, " ".join(word.symbol for word in segment.words), decoded)
+        _supervision(clip, f"{clip.id}-{number:02d}", segment, " ".join(word.symbol for word in segment.words), media)
         for number, segment in enumerate(segments)
     ]
 
 
-def _supervision(clip: Clip, name: str, segment: Segment, text: str, decoded: Decoded) -> SupervisionSegment:
+def _supervision(clip: Clip, name: str, segment: Segment, text: str, media: Media) -> SupervisionSegment:
     if segment.end <= segment.start:
         raise ValueError(f"no time for a word: {clip.file('.txt')}: {text!r} at {segment.start:.2f} s")
     return SupervisionSegment(
         id=name,
-        recording_id=decoded.recording.id,
+        recording_id=media.recording.id,
         start=segment.start,
         duration=round(segment.end - segment.start, ndigits=8),
         text=text,
         language="English",
         speaker=clip.talker,
         alignment={"word": [_within(word, segment) for word in segment.words]} if segment.words else None,
-        custom={"video": decoded.video} if decoded.video else None,
+        custom={"video": media.video} if media.video else None,
     )
 
 

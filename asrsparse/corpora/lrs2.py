@@ -11,7 +11,8 @@ Layout of the corpus folder; the lists may lie in `mvlrs_v1`, too, and `lrs.py` 
 from collections.abc import Mapping
 from pathlib import Path
 
-from asrsparse.corpora.lrs import Clip, MouthOf, is_talker_and_number, prepare_clips
+from asrsparse.corpora.lrs import Clip, is_talker_and_number, prepare_clips
+from asrsparse.corpora.media import MouthOf
 
 LISTS = {
     "pretrain": ("train", "pretrain"),

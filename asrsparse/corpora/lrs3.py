@@ -13,7 +13,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from asrsparse.corpora.lrs import Clip, MouthOf, is_talker_and_number, prepare_clips
+from asrsparse.corpora.lrs import Clip, is_talker_and_number, prepare_clips
+from asrsparse.corpora.media import MouthOf
 
 logger = logging.getLogger(__name__)
 

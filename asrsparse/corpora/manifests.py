@@ -27,9 +27,9 @@ def write_split(manifest_dir: Path, split: str, recordings: RecordingSet, superv
             f"The {split} split has {len(recordings)} recordings and {len(supervisions)} supervisions; each split "
             "needs at least one. Add data to the corpus folder."
         )
-    # Without video, of which lhotse would say that it is longer than a segment of its recording.
-    unseen = SupervisionSet.from_segments(dataclasses.replace(segment, custom=None) for segment in supervisions)
-    validate_recordings_and_supervisions(recordings, unseen)
+    # lhotse warns of each video that ends some milliseconds before or after its audio, as nearly all do.
+    without_video = SupervisionSet.from_segments(dataclasses.replace(segment, custom=None) for segment in supervisions)
+    validate_recordings_and_supervisions(recordings, without_video)
     for path, manifest in zip(manifest_paths(manifest_dir, split), (recordings, supervisions), strict=True):
         with atomic_path(path) as temporary:
             manifest.to_file(temporary)

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asrsparse.corpora import grid
-from asrsparse.corpora.decoding import decode_audio
-from asrsparse.corpora.grid import download_grid, extract_zip, prepare_grid, read_alignment, split_of
+from asrsparse.corpora.grid import decode_audio, download_grid, extract_zip, prepare_grid, read_alignment, split_of
 from asrsparse.corpora.manifests import SPLITS, manifest_paths, read_split
 
 ALIGN = "0 6000 sil\n6000 12000 bin\n12000 13000 sp\n13000 20000 blue\n20000 25000 sil\n"
