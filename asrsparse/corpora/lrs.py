@@ -111,12 +111,14 @@ def prepare_clips(
     begin_preparation(manifest_dir)
     _claim_videos(output_dir / "video", mouth_of)
     left_out = LeftOut(corpus, max_left_out)
+    clips = [clip for split in SPLITS for clip in splits[split]]
+    sources = [clip.source for clip in clips]
+    media = dict(zip(clips, prepare_media(corpus, sources, output_dir, num_jobs, mouth_of), strict=True))
     pairs = {}
     for split in SPLITS:
-        sources = [clip.source for clip in splits[split]]
-        media = prepare_media(f"{corpus} {split}", sources, output_dir, num_jobs, mouth_of)
-        pairs[split] = supervise_all(splits[split], media, max_seconds if split == "train" else math.inf, left_out)
-    left_out.close(sum(map(len, splits.values())), output_dir / "left_out.tsv")
+        longest = max_seconds if split == "train" else math.inf
+        pairs[split] = supervise_all(splits[split], [media[clip] for clip in splits[split]], longest, left_out)
+    left_out.close(len(clips), output_dir / "left_out.tsv")
     for split in SPLITS:
         recordings = RecordingSet.from_recordings(recording for recording, _ in pairs[split])
         supervisions = SupervisionSet.from_segments(segment for _, segments in pairs[split] for segment in segments)
