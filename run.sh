@@ -10,8 +10,8 @@ Trains speech recognisers on less data and with fewer weights, and compares them
   ./run.sh test [PYTEST_ARGUMENT ...]            set up .venv (once), then ruff, mypy and the tests
 
 Options
-  --recipe NAME        mini (default; a corpus synthesised on the spot) or grid (the GRID corpus, which you have)
-  --corpus-dir DIR     where the corpus lies; grid needs it until stage 1 is done
+  --recipe NAME        mini (default; a corpus synthesised on the spot), or a corpus that you have: grid, lrs2 or lrs3
+  --corpus-dir DIR     where the corpus lies; all but mini need it until stage 1 is done
   --systems "A B"      which systems, in this order (default: full-dense easy2hard masks easy2hard-masks); the first one
                        is what the others are compared with
   --stage N            the first stage to run (default 1)
@@ -77,7 +77,15 @@ check_stage() { # OPTION VALUE
   [[ $2 =~ ^[1-5]$ ]] || fail "$1 got '$2'; a stage is one of 1 prepare, 2 train, 3 decode, 4 score, 5 report."
 }
 
-needs_corpus_dir() { [ "$recipe" = grid ] && [ "$stage" -eq 1 ]; }
+needs_corpus_dir() { [ "$recipe" != mini ] && [ "$stage" -eq 1 ]; }
+
+layout() { # what the folder of the recipe's corpus holds
+  case $recipe in
+    grid) echo "s1/, s2/, ... and alignments/" ;;
+    lrs2) echo "mvlrs_v1/ and its lists, train.txt and so on" ;;
+    lrs3) echo "pretrain/, trainval/ and test/" ;;
+  esac
+}
 
 is_prepared() { [ -f "$root/data/$recipe/cuts/.completed" ]; }
 
@@ -92,7 +100,7 @@ check_corpus() {
     corpus_dir=$(cd "$corpus_dir" && pwd) # the commands run in the repository's root
   elif needs_corpus_dir && ! is_prepared; then
     for word in "${overrides[@]}"; do [[ $word != corpus.corpus_dir=* ]] || return 0; done
-    fail "--recipe grid needs the GRID corpus: add --corpus-dir DIR, the folder that holds s1/, s2/, ... and alignments/." \
+    fail "--recipe $recipe needs its corpus: add --corpus-dir DIR, the folder that holds $(layout)." \
       "README.md says where to get it."
   fi
 }

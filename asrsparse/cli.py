@@ -33,7 +33,7 @@ commands:
   config    print the composed configuration
 
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
-  recipe    mini, grid: corpus, model and length of training together
+  recipe    mini, grid, lrs2, lrs3: corpus, model and length of training together
   system    full-dense, easy2hard, masks, easy2hard-masks: pruning and masks together
   pruning   none, random, easy, hard, easy2hard, window, middle, infobatch, epsilon_greedy, ucb, coverage, longest,
             shortest: which utterances an epoch hears
@@ -42,7 +42,8 @@ Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The grou
             decaying, structured: which weights are zero, and when
   modality  audio, video, audiovisual: what the model reads; a name of a system gets it behind it (full-dense-video)
   stream    stream/audio=waveform: ResNet-1D in the place of log-mel features
-  corpus, model (tiny small base), optim, trainer, decode (ctc_greedy joint)
+  corpus, model (tiny small base large), optim (adamw sparse_adamw adamw_avsr), trainer (default one_gpu),
+  decode (ctc_greedy joint)
 
 examples:
   asrsparse prepare recipe=grid corpus.corpus_dir=/data/grid

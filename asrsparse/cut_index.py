@@ -18,19 +18,21 @@ from asrsparse.files import atomic_path
 
 @dataclass(frozen=True)
 class CutIndex:
-    """Where each cut of a manifest stands. In memory are 16 bytes and an id for each, whatever the cuts hold.
+    """Where each cut of a manifest stands. In memory are 24 bytes and an id for each, whatever the cuts hold.
 
     Attributes:
         path: The manifest, uncompressed JSON lines as lhotse writes them.
         ids: N ids, in the order of the lines.
         durations: Seconds of each (N,).
-        offsets: Bytes before each line, and in all (N + 1,).
+        begins: Bytes before each line (N,).
+        ends: Bytes up to the end of each (N,).
     """
 
     path: Path
     ids: pa.StringArray
     durations: NDArray[np.float64]
-    offsets: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
 
     @classmethod
     def open(cls, path: Path) -> "CutIndex":
@@ -45,7 +47,7 @@ class CutIndex:
         table = pq.read_table(index_path)
         ids = table["id"].combine_chunks()
         offsets = np.append(table["offset"].to_numpy(), path.stat().st_size)
-        return cls(path, ids, table["duration"].to_numpy(), offsets)
+        return cls(path, ids, table["duration"].to_numpy(), offsets[:-1], offsets[1:])
 
     @classmethod
     def make(cls, path: Path) -> "CutIndex":
@@ -61,6 +63,20 @@ class CutIndex:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def up_to(self, seconds: float) -> "CutIndex":
+        """The index of the cuts that are not longer than `seconds`.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        rows = np.flatnonzero(self.durations <= seconds)
+        if len(rows) == 0:
+            raise ValueError(
+                f"{self.path} has no cut of at most {seconds:g} s; the shortest has {self.durations.min():.2f} s."
+            )
+        taken = pa.array(rows)
+        return CutIndex(self.path, self.ids.take(taken), self.durations[rows], self.begins[rows], self.ends[rows])
+
     def read(self, rows: Iterable[int]) -> CutSet:
         """Parses the cuts of some lines, in the order asked for.
 
@@ -71,7 +87,7 @@ class CutIndex:
             return CutSet.from_cuts([self._read(lines.fileno(), row) for row in rows])
 
     def _read(self, lines: int, row: int) -> Cut:
-        begin, end = int(self.offsets[row]), int(self.offsets[row + 1])
+        begin, end = int(self.begins[row]), int(self.ends[row])
         try:
             cut: Cut = deserialize_item(decode_json_line(os.pread(lines, end - begin, begin)))
         except (ValueError, KeyError) as error:
@@ -82,7 +98,7 @@ class CutIndex:
 
     def _is_stale(self, row: int, found: str) -> str:
         return (
-            f"{self.path}: at byte {self.offsets[row]} stands {found}, its index says {self.ids[row].as_py()!r}. The "
+            f"{self.path}: at byte {self.begins[row]} stands {found}, its index says {self.ids[row].as_py()!r}. The "
             f"file was changed after it was indexed: delete {self.path.with_suffix('.index.parquet').name} beside it, "
             "and start a new run."
         )

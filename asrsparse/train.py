@@ -75,12 +75,22 @@ def train(config: DictConfig, command: str) -> dict[str, Any]:
         torch.set_num_threads(config.trainer.num_threads)
     cuts_dir = Path(config.data_dir) / "cuts"
     tokenizer = load_tokenizer(cuts_dir)
-    train_cuts = CutIndex.open(cuts_path(cuts_dir, "train"))
+    train_cuts = open_train_cuts(config)
     module = build_module(config, train_cuts, tokenizer)
     data = build_data(config, train_cuts, read_cuts(cuts_dir, "dev"), tokenizer, module)
     stopwatch = Stopwatch()
     _fit(config, run_dir, module, data, stopwatch)
     return _finish(config, run_dir, module, stopwatch, command)
+
+
+def open_train_cuts(config: DictConfig) -> CutIndex:
+    """The training cuts of a configuration: all that are prepared, or the short ones of a curriculum.
+
+    Raises:
+        ValueError: If they were never prepared, or none is so short.
+    """
+    cuts = CutIndex.open(cuts_path(Path(config.data_dir) / "cuts", "train"))
+    return cuts if config.trainer.max_seconds is None else cuts.up_to(config.trainer.max_seconds)
 
 
 def build_model(config: DictConfig, vocab_size: int, segments: SegmentPruner | None = None) -> ASRModel:
@@ -113,6 +123,8 @@ def build_module(config: DictConfig, train_cuts: CutIndex, tokenizer: Tokenizer)
     """Model, masks, pruner and optimiser of a configuration, ready to train."""
     pruner = build_pruner(config, train_cuts.ids.to_pylist(), train_cuts.durations)
     model = build_model(config, tokenizer.vocab_size, build_segments(config, pruner.table))
+    if config.init_from is not None:
+        begin_with(model, Path(config.init_from))
     return ASRLightningModule(
         model,
         masks=SparseMasks.attach(model, build(config.masks.method)),
@@ -123,6 +135,27 @@ def build_module(config: DictConfig, train_cuts: CutIndex, tokenizer: Tokenizer)
         lr=config.optim.lr,
         weight_decay=config.optim.weight_decay,
     )
+
+
+def begin_with(model: ASRModel, path: Path) -> None:
+    """Gives a model the weights of a finished run, each by its name.
+
+    Args:
+        model: Whose initial weights are replaced.
+        path: A run's `model.safetensors`.
+
+    Raises:
+        ValueError: If there is no such file, or it is of another model.
+    """
+    if not path.is_file():
+        raise ValueError(f"init_from: no file {path}. Name the model.safetensors of a finished run.")
+    try:
+        model.load_state_dict(load_weights(path))
+    except RuntimeError as error:
+        raise ValueError(
+            f"init_from: {path} is of another model than the configuration describes: {_first_reason(error)} Choose "
+            "the model, the modality and the prepared data (its tokens) of that run."
+        ) from None
 
 
 def build_data(
@@ -211,6 +244,7 @@ def _finish(
         "name": config.name,
         "command": command,
         "seed": config.seed,
+        "init_from": config.init_from,
         "epochs": module.position.epoch,
         "steps": module.position.steps,
         "hours_heard": module.position.hours_heard,
@@ -260,12 +294,16 @@ def load_model(config: DictConfig, tokenizer: Tokenizer) -> ASRModel:
         fit_to(model, weights)
         model.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[:2][-1].strip()  # torch's first line names only the model's class
         raise ValueError(
-            f"{path} is of another model than the configuration describes: {reason} Decode "
+            f"{path} is of another model than the configuration describes: {_first_reason(error)} Decode "
             "with the overrides that the run was trained with, or train again under another name=NAME."
         ) from None
     return model.eval()
+
+
+def _first_reason(error: Exception) -> str:
+    """The first difference of two models; torch's first line names only the model's class."""
+    return str(error).splitlines()[:2][-1].strip()
 
 
 def resolve_precision(precision: str, accelerator: str) -> Any:

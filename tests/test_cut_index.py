@@ -77,3 +77,16 @@ def test_a_line_that_is_no_cut_is_named(tmp_path, line):
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(ValueError, match=r"cuts.jsonl, line 4: not a cut of lhotse"):
         CutIndex.open(path)
+
+
+def test_the_short_cuts_are_found_in_the_same_file(tmp_path):
+    index = CutIndex.open(write_cuts(tmp_path, durations=(1.0, 2.5, 0.5, 1.5)))
+    short = index.up_to(1.0)
+    assert short.durations.tolist() == [1.0, 0.5]
+    assert [cut.id for cut in short.read([1, 0])] == ["dummy-mono-cut-0002", "dummy-mono-cut-0000"]
+    assert index.up_to(2.5).ids == index.ids
+
+
+def test_no_cut_so_short_is_refused_with_the_shortest(tmp_path):
+    with pytest.raises(ValueError, match=r"has no cut of at most 0\.25 s; the shortest has 0\.50 s"):
+        CutIndex.open(write_cuts(tmp_path)).up_to(0.25)
