@@ -15,6 +15,7 @@ from lhotse.dataset.collation import collate_audio
 from torch.nn.utils.rnn import pad_sequence
 
 from asrsparse.cut_index import CutIndex
+from asrsparse.noise import QUIET, Noise
 from asrsparse.video import FRAMES_PER_SECOND
 
 PADDING_TOKEN = -1
@@ -70,11 +71,21 @@ class BatchDataset(torch.utils.data.Dataset[Batch]):
     Args:
         encode: Text -> token ids, a tokenizer's `encode`.
         modalities: What a model reads, of `MODALITIES`; the rest is not loaded.
+        noise: Mixed into the audio.
+        epoch: For which it is drawn.
     """
 
-    def __init__(self, encode: Callable[[str], list[int]], modalities: Sequence[str] = ("audio",)) -> None:
+    def __init__(
+        self,
+        encode: Callable[[str], list[int]],
+        modalities: Sequence[str] = ("audio",),
+        noise: Noise = QUIET,
+        epoch: int = 0,
+    ) -> None:
         self.encode = encode
         self.modalities = tuple(modalities)
+        self.noise = noise
+        self.epoch = epoch
 
     def __getitem__(self, cuts: CutSet) -> Batch:
         """Makes the batch of some cuts, each with one supervision.
@@ -87,9 +98,12 @@ class BatchDataset(torch.utils.data.Dataset[Batch]):
         audio, audio_lens = _load_audio(cuts) if "audio" in self.modalities else (None, None)
         video, video_lens = _load_video(cuts) if "video" in self.modalities else (None, None)
         tokens = [torch.tensor(self.encode(cut.supervisions[0].text), dtype=torch.int64) for cut in cuts]
+        # Not the cut's: lhotse renames a cut that it repeats where fewer are left than there are ranks.
+        ids = [cut.supervisions[0].id for cut in cuts]
+        if audio is not None and audio_lens is not None:
+            self.noise.add_to(audio, audio_lens, ids, self.epoch)
         return Batch(
-            # Not the cut's: lhotse renames a cut that it repeats where fewer are left than there are ranks.
-            ids=[cut.supervisions[0].id for cut in cuts],
+            ids=ids,
             audio=audio,
             audio_lens=audio_lens,
             tokens=pad_sequence(tokens, batch_first=True, padding_value=PADDING_TOKEN),
@@ -150,15 +164,12 @@ class IndexedBatchDataset(torch.utils.data.Dataset[Batch]):
 
     Args:
         index: All cuts.
-        encode: Text -> token ids, a tokenizer's `encode`.
-        modalities: What a model reads, of `MODALITIES`.
+        dataset: Loads them.
     """
 
-    def __init__(
-        self, index: CutIndex, encode: Callable[[str], list[int]], modalities: Sequence[str] = ("audio",)
-    ) -> None:
+    def __init__(self, index: CutIndex, dataset: BatchDataset) -> None:
         self.index = index
-        self.dataset = BatchDataset(encode, modalities)
+        self.dataset = dataset
 
     def __getitem__(self, rows: Sequence[int]) -> Batch:
         """Makes the batch of some cuts.

@@ -27,6 +27,9 @@ commands:
   report    the scores of all systems of a recipe -> RESULTS.md, results.json and a table
   report pruning EXP ... [utterance=ID]
             what runs, or all runs of recipes, kept and knew -> pruning.html in their folder, a page of plots
+  report noise EXP ...
+            word error rates of runs side by side, over the ratios of signal to babble at which they were decoded
+            (decode.snrs) -> NOISE.md and noise.json in their folder, and a table
   report masks EXP ...
             what masks, weights and gradients of runs did, their densities, FLOPs and WER -> a table, masks.html and
             masks.json in their folder; dense runs beside masked ones
@@ -38,6 +41,7 @@ Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The grou
   pruning   none, random, easy, hard, easy2hard, window, middle, infobatch, epsilon_greedy, ucb, coverage, longest,
             shortest: which utterances an epoch hears
   segments  none, energy, blank, random: which of an utterance's time a step hears
+  noise     none, babble: what is mixed into the audio of training
   masks     dense, learned, continuous_sparsification, random, snip, magnitude, gmp, set, rigl, mest, granet, sr_ste,
             decaying, structured: which weights are zero, and when
   modality  audio, video, audiovisual: what the model reads; a name of a system gets it behind it (full-dense-video)
@@ -138,14 +142,15 @@ def _decode(config: "DictConfig", command: str) -> None:
 
 
 def _score(config: "DictConfig", command: str) -> None:
+    from asrsparse.conditions import decode_dirs
     from asrsparse.score import score
 
-    decode_dir = Path(config.run_dir) / f"decode_{config.decode.split}_{config.decode.method}"
-    made, source = decode_dir / "score.json", decode_dir / "hyp.trn"
-    if made.is_file() and source.is_file() and made.stat().st_mtime >= source.stat().st_mtime:
-        logger.info("%s is already scored.", decode_dir)
-    else:
-        score(decode_dir)
+    for decode_dir in decode_dirs(config).values():
+        made, source = decode_dir / "score.json", decode_dir / "hyp.trn"
+        if made.is_file() and source.is_file() and made.stat().st_mtime >= source.stat().st_mtime:
+            logger.info("%s is already scored.", decode_dir)
+        else:
+            score(decode_dir)
 
 
 def _report(config: "DictConfig", command: str) -> None:
@@ -182,7 +187,26 @@ def _report_masks(words: Sequence[str]) -> None:
     sys.stdout.write(f"{page}\n")
 
 
-PAGES: dict[str, Callable[[Sequence[str]], None]] = {"pruning": _report_pruning, "masks": _report_masks}
+def _report_noise(words: Sequence[str]) -> None:
+    from rich.console import Console
+
+    from asrsparse.noise_report import report_noise, to_table
+
+    folders = [Path(word) for word in words if "=" not in word]
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    if not folders or set(options) - {"method", "split"}:
+        got = " ".join(words) or "nothing"
+        raise ValueError(f"report noise: got {got}, allowed are folders of runs, method=NAME and split=NAME.")
+    path, snrs, rows = report_noise(folders, **options)
+    Console().print(to_table(snrs, rows))
+    sys.stdout.write(f"{path}\n")
+
+
+PAGES: dict[str, Callable[[Sequence[str]], None]] = {
+    "pruning": _report_pruning,
+    "masks": _report_masks,
+    "noise": _report_noise,
+}
 """What `report` shows of runs on a page, where the first word after it names one."""
 
 

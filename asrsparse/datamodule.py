@@ -10,6 +10,7 @@ from lhotse.dataset import SimpleCutSampler
 
 from asrsparse.batch import Batch, BatchDataset, IndexedBatchDataset
 from asrsparse.cut_index import CutIndex
+from asrsparse.noise import QUIET, Noise
 from asrsparse.position import Position
 from asrsparse.pruning import DynamicPruner
 from asrsparse.sampler import EpochSampler, duration_bins
@@ -34,6 +35,7 @@ class SpeechDataModule(L.LightningDataModule):
         num_workers: Loader processes; 0 loads in the training process.
         seed: Seed of the order of batches.
         modalities: What the model reads, `audio` or `video` or both.
+        noise: Mixed into the audio in training.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class SpeechDataModule(L.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         modalities: Sequence[str] = ("audio",),
+        noise: Noise = QUIET,
     ) -> None:
         super().__init__()
         self.train_cuts = train_cuts
@@ -59,6 +62,7 @@ class SpeechDataModule(L.LightningDataModule):
         self.seed = seed
         self.encode = encode
         self.modalities = modalities
+        self.noise = noise
         self._duration_bins = duration_bins(pruner.table.durations, num_buckets)
 
     def train_dataloader(self) -> Loader:
@@ -73,7 +77,8 @@ class SpeechDataModule(L.LightningDataModule):
             rank=self.trainer.global_rank if self.trainer else 0,
             num_ranks=self.trainer.world_size if self.trainer else 1,
         )
-        return self._loader(IndexedBatchDataset(self.train_cuts, self.encode, self.modalities), sampler)
+        dataset = BatchDataset(self.encode, self.modalities, self.noise, self.position.epoch)
+        return self._loader(IndexedBatchDataset(self.train_cuts, dataset), sampler)
 
     def val_dataloader(self) -> Loader:
         """All of dev, in its order."""

@@ -6,7 +6,7 @@ Shape legend: E encoder frames, H model width, V vocabulary.
 import logging
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from espnet.nets.batch_beam_search import BatchBeamSearch
@@ -19,10 +19,12 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from asrsparse.batch import BatchDataset
+from asrsparse.conditions import decode_dirs
 from asrsparse.config import build
 from asrsparse.cuts import read_cuts
-from asrsparse.files import read_json, write_json
+from asrsparse.files import write_json
 from asrsparse.models.asr import BLANK, ASRModel
+from asrsparse.noise import noise_of_test
 from asrsparse.sclite import Utterance, write_decoded
 from asrsparse.tokenizer import load_tokenizer
 from asrsparse.train import load_model
@@ -103,47 +105,52 @@ class JointBeamSearch:
         return search.to(next(model.parameters()).device).eval()
 
 
-def decode(config: DictConfig, command: str) -> dict[str, Any]:
-    """Decodes a split with the finished model of a run; what is decoded already is not decoded again.
+def decode(config: DictConfig, command: str) -> None:
+    """Decodes a split with the finished model of a run, once for each of `decode.snrs`, unless that is done.
 
-    Writes `ref.trn`, `hyp.trn`, `utt2spk` and `decode.json` to `decode_<split>_<method>/` in the run's folder.
+    Writes `ref.trn`, `hyp.trn`, `utt2spk` and `decode.json` to `decode_<split>_<method>/` in the run's folder, and to
+    `decode_<split>_<method>_babble<dB>dB/` where babble is mixed into the audio.
 
     Args:
         config: The composed configuration.
         command: The command that led here, for the record.
 
-    Returns:
-        What `decode.json` holds.
-
     Raises:
-        ValueError: If there is no finished model.
+        ValueError: If there is no finished model, or a ratio is none.
     """
-    run_dir = Path(config.run_dir)
-    decode_dir = run_dir / f"decode_{config.decode.split}_{config.decode.method}"
-    if (decode_dir / "decode.json").is_file():
-        logger.info("%s is already decoded.", decode_dir)
-        return dict(read_json(decode_dir / "decode.json"))
+    left = {snr: folder for snr, folder in decode_dirs(config).items() if not _is_decoded(folder)}
+    if not left:
+        return
     cuts_dir = Path(config.data_dir) / "cuts"
     tokenizer = load_tokenizer(cuts_dir)
     model = load_model(config, tokenizer).to(_device(config.trainer.accelerator))
     cuts = read_cuts(cuts_dir, config.decode.split).to_eager()
     decoder: Decoder = build(config.decode.decoder)
-    started = time.perf_counter()
-    tokens = transcribe(model, decoder, cuts, BatchDataset(tokenizer.encode, model.modalities))
-    seconds = time.perf_counter() - started
-    write_decoded(decode_dir, [_utterance(cut, tokenizer.decode(t)) for cut, t in zip(cuts, tokens, strict=True)])
-    audio_hours = sum(cut.duration for cut in cuts) / 3600
-    record = {
-        "command": command,
-        "method": config.decode.method,
-        "split": config.decode.split,
-        "utterances": len(cuts),
-        "audio_hours": audio_hours,
-        "seconds": seconds,
-    }
-    write_json(decode_dir / "decode.json", record)
-    logger.info("%s: %.0f times real time.", decode_dir, 3600 * audio_hours / seconds)
-    return record
+    for snr, decode_dir in left.items():
+        dataset = BatchDataset(tokenizer.encode, model.modalities, noise_of_test(cuts_dir, snr))
+        started = time.perf_counter()
+        tokens = transcribe(model, decoder, cuts, dataset)
+        seconds = time.perf_counter() - started
+        write_decoded(decode_dir, [_utterance(cut, tokenizer.decode(t)) for cut, t in zip(cuts, tokens, strict=True)])
+        audio_hours = sum(cut.duration for cut in cuts) / 3600
+        record = {
+            "command": command,
+            "method": config.decode.method,
+            "split": config.decode.split,
+            "snr": snr,
+            "utterances": len(cuts),
+            "audio_hours": audio_hours,
+            "seconds": seconds,
+        }
+        write_json(decode_dir / "decode.json", record)
+        logger.info("%s: %.0f times real time.", decode_dir, 3600 * audio_hours / seconds)
+
+
+def _is_decoded(decode_dir: Path) -> bool:
+    if not (decode_dir / "decode.json").is_file():
+        return False
+    logger.info("%s is already decoded.", decode_dir)
+    return True
 
 
 @torch.inference_mode()

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asrsparse.conditions import CLEAN
 from asrsparse.cut_index import CutIndex
 from asrsparse.cuts import cuts_path
 from asrsparse.files import atomic_path
@@ -127,6 +129,24 @@ def mix(speech: Samples, noise: Samples, snr_db: float) -> Samples:
     return mixed
 
 
+class Noise(Protocol):
+    """What is mixed into the waveforms of a batch."""
+
+    def add_to(self, audio: Tensor, audio_lens: Tensor, ids: Sequence[str], epoch: int = 0) -> None:
+        """Mixes noise into waveforms (B, T) with their lengths (B,), in place."""
+
+
+@dataclass(frozen=True)
+class NoNoise:
+    """The null object."""
+
+    def add_to(self, audio: Tensor, audio_lens: Tensor, ids: Sequence[str], epoch: int = 0) -> None:
+        """Leaves the waveforms as they are."""
+
+
+QUIET = NoNoise()
+
+
 @dataclass(frozen=True)
 class BabbleNoise:
     """Mixes babble into batches; what an utterance gets depends on the seed, the epoch and its id alone.
@@ -192,3 +212,16 @@ class BabbleNoise:
 def _number(name: str) -> Iterable[int]:
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:], "big")
+
+
+def training_babble(cuts_dir: str, snr_db: Sequence[float], share: float, seed: int) -> BabbleNoise:
+    """The noise of a training; arguments as for `BabbleNoise`, the babble is made if need be."""
+    lowest, highest = snr_db
+    return BabbleNoise(prepare_babble(Path(cuts_dir), "train"), (lowest, highest), share, seed)
+
+
+def noise_of_test(cuts_dir: Path, snr: str | float) -> Noise:
+    """The noise of a test: babble at one ratio for all utterances, or none where `snr` is `clean`."""
+    if snr == CLEAN:
+        return QUIET
+    return BabbleNoise(prepare_babble(cuts_dir, "test"), (float(snr), float(snr)), share=1.0)

@@ -13,6 +13,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from asrsparse.conditions import decoding_name
 from asrsparse.files import read_json, write_json, write_text
 from asrsparse.sclite import Utterance, pooled, read_decoded
 from asrsparse.score import Bootstrap, Comparison, compare
@@ -108,7 +109,7 @@ def gather(exp_dir: Path, systems: Sequence[str], *, method: str, split: str = "
     """Reads the systems of a recipe and compares them; writes nothing. Arguments and errors as for `report`."""
     if not systems:
         raise ValueError(f"No systems to report for {exp_dir}: name at least one folder in it.")
-    read = [_read_system(exp_dir / name, f"decode_{split}_{method}") for name in systems]
+    read = [_read_system(exp_dir / name, decoding_name(split, method)) for name in systems]
     for system in read[1:]:
         for key in ("bootstrap", "normaliser"):
             if system.score[key] != read[0].score[key]:

@@ -173,6 +173,7 @@ def build_data(
         num_workers=config.trainer.num_workers,
         seed=config.seed,
         modalities=module.model.modalities,
+        noise=build(config.noise),
     )
 
 

@@ -91,7 +91,7 @@ def measure(size: int, keep_ratio: float, rounds: int) -> dict[str, float]:
 
         def ours(first_batch: int = 0) -> object:
             sampler = EpochSampler(choose(table, keep_ratio), BATCH_SECONDS, bins, 0, 1, first_batch=first_batch)
-            return IndexedBatchDataset(index, lambda text: [1])[next(iter(sampler))]
+            return IndexedBatchDataset(index, BatchDataset(lambda text: [1]))[next(iter(sampler))]
 
         def lhotses() -> object:
             kept = choose(table, keep_ratio)

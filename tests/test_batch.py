@@ -185,3 +185,21 @@ def test_a_video_with_fewer_frames_than_its_manifest_says_is_named(seen_cuts, tm
 def test_a_batch_with_video_can_be_sent_by_a_worker(seen_cuts):
     dataset = pickle.loads(pickle.dumps(BatchDataset(encode, BOTH)))
     assert torch.equal(dataset[seen_cuts].video, BatchDataset(encode, BOTH)[seen_cuts].video)
+
+
+class Louder:
+    """Adds the number of the epoch to every sample that is heard."""
+
+    def add_to(self, audio, audio_lens, ids, epoch=0):
+        self.ids = ids
+        for row, length in zip(audio, audio_lens, strict=True):
+            row[:length] += epoch
+
+
+def test_noise_is_mixed_into_audio_with_ids_and_the_epoch(cuts):
+    noise = Louder()
+    quiet, noisy = BatchDataset(encode)[cuts], BatchDataset(encode, noise=noise, epoch=3)[cuts]
+    assert noise.ids == quiet.ids
+    for number, length in enumerate(quiet.audio_lens):
+        torch.testing.assert_close(noisy.audio[number, :length], quiet.audio[number, :length] + 3)
+        assert torch.all(noisy.audio[number, length:] == 0)

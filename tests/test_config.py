@@ -52,7 +52,7 @@ def test_every_choice_composes_with_nothing_missing_and_targets_that_exist(choic
 @pytest.mark.parametrize(("recipe", "system"), RECIPES_AND_SYSTEMS)
 def test_a_recipe_and_a_system_choose_the_other_groups_and_build(recipe, system):
     config = compose_config([f"recipe={recipe}", f"system={system}", *MICRO])
-    assert config.run_dir == f"exp/{recipe}/{system}"
+    assert config.run_dir == f"exp/{recipe}/{system}{config.modality.suffix}"
     assert config.data_dir == f"data/{recipe}"
     assert config.corpus.name == recipe
     pruner = build_pruner(config, ["a", "b"], [1.0, 2.0])

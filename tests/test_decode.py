@@ -145,11 +145,28 @@ def test_decoding_writes_every_utterance_once_and_is_not_repeated(tiny_corpus, t
     tokenizer = load_tokenizer(tiny_corpus / "cuts")
     torch.manual_seed(0)
     save_weights(tmp_path / config.name / "model.safetensors", build_model(config, tokenizer.vocab_size).state_dict())
-    record = decode(config, "asrsparse decode")
+    decode(config, "asrsparse decode")
     folder = tmp_path / config.name / "decode_test_ctc_greedy"
     ids = list(read_cuts(tiny_corpus / "cuts", "test").ids)
+    record = read_json(folder / "decode.json")
     for name in ("ref.trn", "hyp.trn"):
         assert len((folder / name).read_text().splitlines()) == len(ids) == record["utterances"]
-    assert read_json(folder / "decode.json") == record
     (tmp_path / config.name / "model.safetensors").unlink()
-    assert decode(config, "asrsparse decode") == record
+    decode(config, "asrsparse decode")
+    assert read_json(folder / "decode.json") == record
+
+
+def test_noise_is_mixed_in_at_each_ratio_and_clean_stays_clean(tiny_corpus, tmp_path):
+    config = compose_config([*MICRO, f"data_dir={tiny_corpus}", f"exp_dir={tmp_path}", "decode.snrs=[clean,0,-20.5]"])
+    tokenizer = load_tokenizer(tiny_corpus / "cuts")
+    torch.manual_seed(0)
+    save_weights(tmp_path / config.name / "model.safetensors", build_model(config, tokenizer.vocab_size).state_dict())
+    decode(config, "asrsparse decode")
+    names = {"decode_test_ctc_greedy": "clean"}
+    names |= {"decode_test_ctc_greedy_babble0dB": 0, "decode_test_ctc_greedy_babble-20.5dB": -20.5}
+    assert {path.name for path in (tmp_path / config.name).glob("decode_*")} == {*names}
+    heard = {}
+    for name, snr in names.items():
+        assert read_json(tmp_path / config.name / name / "decode.json")["snr"] == snr
+        heard[snr] = (tmp_path / config.name / name / "hyp.trn").read_text()
+    assert len({*heard.values()}) == 3

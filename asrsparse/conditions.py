@@ -1,0 +1,50 @@
+"""Under which conditions a test set is decoded: clean, or with babble at some ratios; and where the results lie."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+CLEAN = "clean"
+"""Stands for no noise where ratios are listed."""
+
+Snr = str | float
+"""The ratio of signal to noise in dB, or `CLEAN`."""
+
+
+def decoding_name(split: str, method: str, snr: Snr = CLEAN) -> str:
+    """The folder of a decoding in that of its run.
+
+    Example:
+        >>> decoding_name("test", "ctc_greedy"), decoding_name("test", "ctc_greedy", -2.5)
+        ('decode_test_ctc_greedy', 'decode_test_ctc_greedy_babble-2.5dB')
+    """
+    return f"decode_{split}_{method}" + ("" if snr == CLEAN else f"_babble{float(snr):g}dB")
+
+
+def decode_dirs(config: "DictConfig") -> dict[Snr, Path]:
+    """The folder of each of `decode.snrs`; of a model that hears nothing, that of `clean` alone.
+
+    Raises:
+        ValueError: If a ratio is neither `clean` nor a number of dB, or there is none.
+    """
+    snrs = list(config.decode.snrs)
+    check_snrs(snrs)
+    if config.modality.name == "video":
+        snrs = [CLEAN]
+    names = {snr: decoding_name(config.decode.split, config.decode.method, snr) for snr in snrs}
+    return {snr: Path(config.run_dir) / name for snr, name in names.items()}
+
+
+def check_snrs(snrs: Sequence[Snr]) -> None:
+    """Checks what a user asks for.
+
+    Raises:
+        ValueError: If one is neither `clean` nor a number of dB, or there is none.
+    """
+    wrong = [snr for snr in snrs if snr != CLEAN and not (isinstance(snr, int | float) and -60 <= snr <= 60)]
+    if wrong or not snrs:
+        got = ", ".join(map(str, wrong)) or "none"
+        raise ValueError(f"decode.snrs: got {got}, allowed are clean and dB from -60 to 60: [clean,12.5,-2.5].")
