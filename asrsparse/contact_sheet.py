@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from asrsparse.cv import cv2
 from asrsparse.files import atomic_path
 from asrsparse.video import Frames, read_video
 

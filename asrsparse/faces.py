@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from asrsparse.cv import cv2
 from asrsparse.video import FRAMES_PER_SECOND, Frames
 
 Places = NDArray[np.float64]
@@ -47,7 +47,6 @@ class HaarFaces:
     """
 
     def __init__(self) -> None:
-        cv2.setNumThreads(1)
         self.cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / CASCADE))
 
     def find(self, picture: Frames, near: Places | None = None) -> Places:

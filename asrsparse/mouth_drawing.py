@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from asrsparse.cv import cv2
 from asrsparse.speech_synthesis import Interval
 from asrsparse.video import FRAMES_PER_SECOND, Frames
 from asrsparse.visemes import mouth_poses

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from asrsparse.cv import cv2
 from asrsparse.faces import FaceDetector, HaarFaces, Places, Track, track_faces
 from asrsparse.video import FRAMES_PER_SECOND, TOLERATED_FRAMES, Frames, pictures
 

@@ -227,3 +227,8 @@ def test_real_mouths_are_found_steady_and_dark_in_the_middle(grid_dir):
         assert 10 <= rows.argmin() <= 30
         still = np.abs(np.diff(mouths.frames[:, 30:34].astype(float), axis=0)).mean()  # below the nose
         assert still < 6
+
+
+def test_a_process_that_is_forked_later_does_not_hang():
+    """OpenCV's own threads would not be there in it, and be waited for."""
+    assert cv2.getNumThreads() == 1
