@@ -17,6 +17,7 @@ layers in gradients.png.
 import argparse
 import itertools
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -99,10 +100,16 @@ class Losses:
 
 @dataclass(frozen=True)
 class Result:
-    """A run and what came of it."""
+    """A run and what came of it.
+
+    Attributes:
+        reach: How much of the gradient reaches the lower blocks, in the end: the median of its norm over the weights of
+            the lower third of the blocks, over that of the upper third.
+    """
 
     run: Run
     losses: Losses
+    reach: float
     scored: Row
 
     @property
@@ -174,17 +181,30 @@ def read_losses(run_dir: Path) -> Losses:
     return Losses(train, [(step / steps_per_epoch, loss) for step, loss in dev])
 
 
+def reach_of(run_dir: Path) -> float:
+    """`Result.reach`, of the last epoch's log."""
+    log = read_run(run_dir)
+    blocks = [int(match[1]) if (match := re.match(r"encoder\.encoders\.(\d+)\.", name)) else -1 for name in log.layers]
+    third, norms = (max(blocks) + 1) // 3, log.values["grad_norm"][-1]
+    lower = [norm for block, norm in zip(blocks, norms, strict=True) if 0 <= block < third]
+    upper = [norm for block, norm in zip(blocks, norms, strict=True) if block > max(blocks) - third]
+    return float(np.median(lower) / np.median(upper))
+
+
 def show(results: Sequence[Result]) -> None:
     """Prints a table for each setting, and the line of JSON."""
     for setting in dict.fromkeys(result.run.setting for result in results):
         table = Table(title=setting, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-        for title in ("row", "seed", "loss", "dev loss", "WER %\n[95 %]", "learned"):
+        for title in ("row", "seed", "loss", "dev loss", "reach", "WER %\n[95 %]", "learns"):
             table.add_column(title, justify="left" if title == "row" else "right", no_wrap=True)
         for result in results:
             if result.run.setting == setting:
                 table.add_row(*_cells(result))
         Console().print(table)
     Console().print(f"Learned: a word error rate below {LEARNED_BELOW:.0%}.")
+    Console().print(
+        "Reach: the gradient's norm in the lower third of the blocks over that in the upper third, medians."
+    )
     record = {"benchmark": "from_scratch", "learned_below": LEARNED_BELOW, "rows": [_values(r) for r in results]}
     sys.stdout.write(json.dumps(record) + "\n")
 
@@ -193,11 +213,19 @@ def _cells(result: Result) -> list[str]:
     run, losses, row = result.run, result.losses, result.scored
     wer = f"{100 * row.wer:.1f}\n\\[{100 * row.ci_low:.1f}, {100 * row.ci_high:.1f}]"
     learned = "yes" if result.learned else "no"
-    return [run.row, str(run.seed), f"{losses.final_train:.3f}", f"{losses.final_dev:.3f}", wer, learned]
+    return [
+        run.row,
+        str(run.seed),
+        f"{losses.final_train:.3f}",
+        f"{losses.final_dev:.3f}",
+        f"{result.reach:.0e}",
+        wer,
+        learned,
+    ]
 
 
 def _values(result: Result) -> dict[str, Any]:
-    losses = {"loss": result.losses.final_train, "dev_loss": result.losses.final_dev}
+    losses = {"loss": result.losses.final_train, "dev_loss": result.losses.final_dev, "reach": result.reach}
     return asdict(result.run) | losses | {"learned": result.learned} | asdict(result.scored)
 
 
@@ -263,7 +291,11 @@ def main() -> None:
     for run in track(runs, description="Training"):
         train(overrides_of(run, options))
     rows = report(options.exp_dir, [run.name for run in runs], method="ctc_greedy").rows
-    results = [Result(run, read_losses(options.exp_dir / run.name), row) for run, row in zip(runs, rows, strict=True)]
+    folders = [options.exp_dir / run.name for run in runs]
+    results = [
+        Result(run, read_losses(folder), reach_of(folder), row)
+        for run, folder, row in zip(runs, folders, rows, strict=True)
+    ]
     show(results)
     plot_losses(options.exp_dir / "losses.png", results)
     plot_gradients(options.exp_dir / "gradients.png", options.exp_dir, results)
