@@ -1,7 +1,4 @@
-"""OpenCV, in one thread: work is shared among processes, and a process that was forked off one with OpenCV's threads hangs.
-
-from asrsparse.cv import cv2
-"""
+"""OpenCV in one thread: processes share the work, and one that is forked off another with OpenCV's threads hangs."""
 
 import cv2
 

@@ -41,10 +41,7 @@ class FaceDetector(Protocol):
 
 
 class HaarFaces:
-    """The frontal faces that OpenCV's own cascade finds (Viola & Jones, CVPR 2001; Lienhart & Maydt, ICIP 2002).
-
-    It sets OpenCV to one thread, since many videos are read at the same time.
-    """
+    """The frontal faces that OpenCV's own cascade finds (Viola & Jones, CVPR 2001; Lienhart & Maydt, ICIP 2002)."""
 
     def __init__(self) -> None:
         self.cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / CASCADE))

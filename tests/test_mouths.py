@@ -10,6 +10,7 @@ from films import BrightSquares, squares, write_film
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asrsparse.cv import cv2
 from asrsparse.mouths import CROP_WIDTH, MOUTH_BELOW_CENTRE, crop, cut_mouths, fit_to_audio, mouths_of_faces, smoothed
 
 CENTRE = (80.0, 60.0)
