@@ -16,15 +16,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asrsparse.cut_index import CutIndex
 from asrsparse.noise import QUIET, Noise
-from asrsparse.video import FRAMES_PER_SECOND
+from asrsparse.video import FRAMES_PER_SECOND, TOLERATED_FRAMES
 
 PADDING_TOKEN = -1
 """Stands behind the last token of an utterance; ESPnet's and torch's losses are told to ignore it."""
 
 MODALITIES = ("audio", "video")
-
-_LARGEST_DIFFERENCE = 2
-"""Frames by which the video of a recording may be longer or shorter than its audio: what containers round."""
 
 _REMEDY = "Files changed since the cuts were prepared: run `asrsparse prepare` again, which leaves damaged files out."
 
@@ -151,10 +148,10 @@ def _check_in_step(cut: Cut, video: TemporalArray) -> None:
     if cut.recording is None:
         return
     expected = round(FRAMES_PER_SECOND * cut.recording.duration)
-    if abs(video.num_frames - expected) > _LARGEST_DIFFERENCE:
+    if abs(video.num_frames - expected) > TOLERATED_FRAMES:
         raise ValueError(
             f"{cut.id}: its recording has {video.num_frames} video frames beside {cut.recording.duration:.2f} s of "
-            f"audio; allowed are {expected}, and {_LARGEST_DIFFERENCE} more or less. Prepare its video again, or leave "
+            f"audio; allowed are {expected}, and {TOLERATED_FRAMES} more or less. Prepare its video again, or leave "
             "the utterance out."
         )
 

@@ -179,7 +179,7 @@ def fit_to_audio(frames: Frames, seconds: float, path: Path) -> Frames:
         ValueError: If they are more.
     """
     num_wanted = max(1, round(seconds * FRAMES_PER_SECOND))
-    if abs(len(frames) - seconds * FRAMES_PER_SECOND) > TOLERATED_FRAMES:
+    if abs(len(frames) - num_wanted) > TOLERATED_FRAMES:
         raise ValueError(
             f"audio and video differ in length: {path} has {len(frames) / FRAMES_PER_SECOND:.2f} s of video for "
             f"{seconds:.2f} s of audio; allowed is a difference of {TOLERATED_FRAMES / FRAMES_PER_SECOND:g} s"
