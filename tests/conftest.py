@@ -14,12 +14,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared mini corpus (manifests/ and cuts/): 1 minute of train, 0.3 of dev and of test."""
+    """A prepared mini corpus (manifests/ and cuts/) without video: 1 minute of train, 0.3 of dev and of test."""
     from asrsparse.corpora.mini import prepare_mini
     from asrsparse.cuts import prepare_cuts
 
     data_dir = tmp_path_factory.mktemp("tiny_corpus")
-    prepare_mini(REPOSITORY / "data" / "mini", data_dir, train_minutes=1, dev_minutes=0.3, test_minutes=0.3)
+    minutes = {"train_minutes": 1, "dev_minutes": 0.3, "test_minutes": 0.3}
+    prepare_mini(REPOSITORY / "data" / "mini", data_dir, video=False, **minutes)
     prepare_cuts(data_dir / "manifests", data_dir / "cuts", num_jobs=1)
     return data_dir
 
