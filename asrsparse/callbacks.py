@@ -69,8 +69,8 @@ class EpochLog(L.Callback):
         audit = pl_module.pruner.audit
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         logger.info(
-            "%s: epoch %d/%d: loss %.3f, dev loss %.3f (CTC %.3f, attention %.3f), heard %.2f h, kept %.0f %%, "
-            "density %.1f %%, lr %.2e, %.0f s; %s",
+            "%s: epoch %d/%d: loss %.3f, dev loss %.3f (CTC %.3f, attention %.3f), dev WER %.1f %%, heard %.2f h, "
+            "kept %.0f %%, density %.1f %%, lr %.2e, %.0f s; %s",
             self.name,
             pl_module.position.epoch + 1,
             self.num_epochs,
@@ -78,6 +78,7 @@ class EpochLog(L.Callback):
             metrics.get("dev_loss", math.nan),
             metrics.get("dev_ctc", math.nan),
             metrics.get("dev_attention", math.nan),
+            100 * metrics.get("dev_wer", math.nan),
             pl_module.position.hours_heard,
             100 * pl_module.pruner.start_epoch(pl_module.position.epoch).share,
             100 * pl_module.masks.density,

@@ -23,7 +23,7 @@ from asrsparse.conditions import decode_dirs
 from asrsparse.config import build
 from asrsparse.cuts import read_cuts
 from asrsparse.files import write_json
-from asrsparse.models.asr import BLANK, ASRModel
+from asrsparse.models.asr import BLANK, ASRModel, best_path
 from asrsparse.noise import noise_of_test
 from asrsparse.sclite import Utterance, write_decoded
 from asrsparse.tokenizer import load_tokenizer
@@ -40,12 +40,11 @@ class Decoder(Protocol):
 
 
 class GreedyCTC:
-    """Takes the likeliest token of each frame, merges repeats and drops blanks."""
+    """Takes the best path of CTC."""
 
     def __call__(self, model: ASRModel, encoded: torch.Tensor) -> list[int]:
         """Returns the token ids for encoder frames (E, H)."""
-        best = model.ctc_log_probs(encoded.unsqueeze(0)).argmax(dim=-1).squeeze(0)
-        return [token for token in torch.unique_consecutive(best).tolist() if token != BLANK]
+        return best_path(model.ctc_log_probs(encoded))
 
 
 class JointBeamSearch:

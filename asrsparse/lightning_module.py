@@ -1,13 +1,14 @@
 """The training step: losses per utterance, scores to the pruner, masks after each update, state for an exact resume."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
+from torchmetrics.text import WordErrorRate
 
 from asrsparse.batch import Batch
 from asrsparse.masks import SparseMasks
@@ -31,6 +32,7 @@ class ASRLightningModule(L.LightningModule):
         lr_schedule: Factor on the learning rate, by the share of training that is done.
         weight_decay: Decay of the weights (not of norms and biases, nor of mask logits).
         lr: Peak learning rate.
+        to_text: Token ids -> text, a tokenizer's `decode`; for the word error rate on dev.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class ASRLightningModule(L.LightningModule):
         lr_schedule: Schedule,
         lr: float,
         weight_decay: float,
+        to_text: Callable[[Iterable[int]], str],
     ) -> None:
         super().__init__()
         self.model = model
@@ -50,6 +53,8 @@ class ASRLightningModule(L.LightningModule):
         self.pruner = pruner
         self.position = position
         self.lr_schedule = lr_schedule
+        self.to_text = to_text
+        self.dev_wer = WordErrorRate()
         self._make_optimizer = optimizer
         self._lr = lr
         self._weight_decay = weight_decay
@@ -105,11 +110,14 @@ class ASRLightningModule(L.LightningModule):
         self.position.next_epoch()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs the mean losses per utterance over dev."""
-        losses = self.model(batch)
+        """Logs the mean losses per utterance over dev, and the word error rate of CTC alone."""
+        losses, found = self.model.validate(batch)
         shown = {"dev_loss": losses.total, "dev_ctc": losses.ctc, "dev_attention": losses.attention}
         for name, values in shown.items():
             self.log(name, values.mean(), prog_bar=name == "dev_loss", batch_size=len(batch.ids), sync_dist=True)
+        said = batch.tokens.tolist()  # padding is no token, and leaves no text
+        self.dev_wer.update([self.to_text(ids) for ids in found], [self.to_text(ids) for ids in said])
+        self.log("dev_wer", self.dev_wer, prog_bar=True, batch_size=len(batch.ids))
 
     def _log_step(self, loss: torch.Tensor) -> None:
         shown: dict[str, torch.Tensor | float] = {

@@ -134,6 +134,7 @@ def build_module(config: DictConfig, train_cuts: CutIndex, tokenizer: Tokenizer)
         lr_schedule=build(config.optim.lr_schedule),
         lr=config.optim.lr,
         weight_decay=config.optim.weight_decay,
+        to_text=tokenizer.decode,
     )
 
 

@@ -45,6 +45,20 @@ class Losses:
     heard_share: float = 1.0
 
 
+def best_path(log_probs: torch.Tensor) -> list[int]:
+    """Decodes by CTC alone: the likeliest token of each frame, repeats merged, blanks dropped (Graves et al. 2006).
+
+    Args:
+        log_probs: Of the tokens in each frame (E, V).
+
+    Example:
+        >>> best_path(torch.eye(3)[[1, 1, 0, 1, 2, 2]])
+        [1, 1, 2]
+    """
+    best = log_probs.argmax(dim=-1)
+    return [token for token in torch.unique_consecutive(best).tolist() if token != BLANK]
+
+
 class ASRModel(torch.nn.Module):
     """A hybrid CTC/attention recogniser that returns its losses per utterance.
 
@@ -131,11 +145,16 @@ class ASRModel(torch.nn.Module):
         encoded, encoded_lens = self._encode(batch, pruning)
         log_probs = self.ctc_log_probs(encoded)
         pruning.observe(log_probs[..., BLANK])
-        ctc = self._ctc_losses(log_probs, encoded_lens, batch)
-        if self.decoder is None:
-            return Losses(total=ctc, ctc=ctc, attention=torch.zeros_like(ctc), heard_share=pruning.heard_share)
-        attention = self._attention_losses(encoded, encoded_lens, batch)
-        return Losses(self.ctc_weight * ctc + (1 - self.ctc_weight) * attention, ctc, attention, pruning.heard_share)
+        losses = self._losses(log_probs, encoded, encoded_lens, batch)
+        losses.heard_share = pruning.heard_share
+        return losses
+
+    def validate(self, batch: Batch) -> tuple[Losses, list[list[int]]]:
+        """Computes the losses of a batch of B utterances, and the tokens of each that CTC alone finds."""
+        encoded, encoded_lens = self.encode(batch)
+        log_probs = self.ctc_log_probs(encoded)
+        found = [best_path(frames[:length]) for frames, length in zip(log_probs, encoded_lens.tolist(), strict=True)]
+        return self._losses(log_probs, encoded, encoded_lens, batch), found
 
     def encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Encodes utterances whole.
@@ -157,6 +176,15 @@ class ASRModel(torch.nn.Module):
         """Log probabilities (B, E, V) of tokens in each encoder frame, in float32."""
         logits: torch.Tensor = self.ctc.ctc_lo(encoded)
         return logits.float().log_softmax(dim=-1)
+
+    def _losses(
+        self, log_probs: torch.Tensor, encoded: torch.Tensor, encoded_lens: torch.Tensor, batch: Batch
+    ) -> Losses:
+        ctc = self._ctc_losses(log_probs, encoded_lens, batch)
+        if self.decoder is None:
+            return Losses(total=ctc, ctc=ctc, attention=torch.zeros_like(ctc))
+        attention = self._attention_losses(encoded, encoded_lens, batch)
+        return Losses(self.ctc_weight * ctc + (1 - self.ctc_weight) * attention, ctc, attention)
 
     def _ctc_losses(self, log_probs: torch.Tensor, encoded_lens: torch.Tensor, batch: Batch) -> torch.Tensor:
         losses = F.ctc_loss(

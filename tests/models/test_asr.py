@@ -1,3 +1,5 @@
+from itertools import groupby
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -180,3 +182,18 @@ def test_scales_outside_their_range_are_refused():
         make_model("model.layer_scale=0")
     with pytest.raises(ValueError, match=r"model.residual_scale: got -1, allowed are 0 and more"):
         make_model("model.residual_scale=-1")
+
+
+def test_validating_gives_the_losses_and_what_ctc_finds_in_each_utterance(model):
+    batch = make_batch([5, 2, 7])
+    batch.audio_lens = torch.tensor([12000, 7000, 9000])
+    losses, found = model.validate(batch)
+    for name in ("total", "ctc", "attention"):
+        torch.testing.assert_close(getattr(losses, name), getattr(model(batch), name))
+    encoded, lens = model.encode(batch)
+    best = model.ctc_log_probs(encoded).argmax(dim=-1)
+    assert found == [
+        [token for token, _ in groupby(row[:length].tolist()) if token != BLANK]
+        for row, length in zip(best, lens, strict=True)
+    ]
+    assert any(found)
