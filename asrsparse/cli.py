@@ -22,7 +22,7 @@ EPILOG = """\
 commands:
   prepare   corpus folder -> manifests -> cuts and tokenizer, in data/<corpus>
   train     cuts -> a trained, averaged model, in exp/<recipe>/<system>; run again, it goes on where it stopped
-  decode    model -> hypotheses of a split
+  decode    model -> hypotheses of the test sets
   score     hypotheses -> WER and CER with intervals, sclite's files
   report    the scores of all systems of a recipe -> RESULTS.md, results.json and a table
   report pruning EXP ... [utterance=ID]
@@ -142,15 +142,15 @@ def _decode(config: "DictConfig", command: str) -> None:
 
 
 def _score(config: "DictConfig", command: str) -> None:
-    from asrsparse.conditions import decode_dirs
+    from asrsparse.conditions import decodings
     from asrsparse.score import score
 
-    for decode_dir in decode_dirs(config).values():
-        made, source = decode_dir / "score.json", decode_dir / "hyp.trn"
+    for folder in (decoding.folder for decoding in decodings(config)):
+        made, source = folder / "score.json", folder / "hyp.trn"
         if made.is_file() and source.is_file() and made.stat().st_mtime >= source.stat().st_mtime:
-            logger.info("%s is already scored.", decode_dir)
+            logger.info("%s is already scored.", folder)
         else:
-            score(decode_dir)
+            score(folder)
 
 
 def _report(config: "DictConfig", command: str) -> None:
@@ -159,7 +159,7 @@ def _report(config: "DictConfig", command: str) -> None:
     from asrsparse.report import report, to_table
 
     systems = [f"{system}{config.modality.suffix}" for system in config.systems]
-    made = report(Path(config.exp_dir), systems, method=config.decode.method, split=config.decode.split)
+    made = report(Path(config.exp_dir), systems, method=config.decode.method, split=config.decode.splits[0])
     Console().print(to_table(made))
 
 

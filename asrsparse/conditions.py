@@ -1,6 +1,7 @@
 """Under which conditions a test set is decoded: clean, or with babble at some ratios; and where the results lie."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,18 +25,35 @@ def decoding_name(split: str, method: str, snr: Snr = CLEAN) -> str:
     return f"decode_{split}_{method}" + ("" if snr == CLEAN else f"_babble{float(snr):g}dB")
 
 
-def decode_dirs(config: "DictConfig") -> dict[Snr, Path]:
-    """The folder of each of `decode.snrs`; of a model that hears nothing, that of `clean` alone.
+@dataclass(frozen=True)
+class Decoding:
+    """One test set under one condition.
+
+    Attributes:
+        split: The test set.
+        snr: The ratio of signal to babble, or `CLEAN`.
+        folder: Where its hypotheses lie.
+    """
+
+    split: str
+    snr: Snr
+    folder: Path
+
+
+def decodings(config: "DictConfig") -> list[Decoding]:
+    """Each of `decode.splits` under each of `decode.snrs`; for a model that hears nothing, `clean` alone.
 
     Raises:
-        ValueError: If a ratio is neither `clean` nor a number of dB, or there is none.
+        ValueError: If there is no split, or no ratio, or a ratio is neither `clean` nor a number of dB.
     """
-    snrs = list(config.decode.snrs)
+    splits, snrs, run_dir = list(config.decode.splits), list(config.decode.snrs), Path(config.run_dir)
+    if not splits:
+        raise ValueError("decode.splits: got none, allowed are names of splits: [test].")
     check_snrs(snrs)
     if config.modality.name == "video":
         snrs = [CLEAN]
-    names = {snr: decoding_name(config.decode.split, config.decode.method, snr) for snr in snrs}
-    return {snr: Path(config.run_dir) / name for snr, name in names.items()}
+    folders = {(split, snr): decoding_name(split, config.decode.method, snr) for split in splits for snr in snrs}
+    return [Decoding(split, snr, run_dir / name) for (split, snr), name in folders.items()]
 
 
 def check_snrs(snrs: Sequence[Snr]) -> None:

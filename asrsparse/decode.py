@@ -6,7 +6,7 @@ Shape legend: E encoder frames, H model width, V vocabulary.
 import logging
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from espnet.nets.batch_beam_search import BatchBeamSearch
@@ -19,14 +19,14 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from asrsparse.batch import BatchDataset
-from asrsparse.conditions import decode_dirs
+from asrsparse.conditions import Decoding, decodings
 from asrsparse.config import build
 from asrsparse.cuts import read_cuts
 from asrsparse.files import write_json
 from asrsparse.models.asr import BLANK, ASRModel, best_path
 from asrsparse.noise import noise_of_test
 from asrsparse.sclite import Utterance, write_decoded
-from asrsparse.tokenizer import load_tokenizer
+from asrsparse.tokenizer import Tokenizer, load_tokenizer
 from asrsparse.train import load_model
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class JointBeamSearch:
 
 
 def decode(config: DictConfig, command: str) -> None:
-    """Decodes a split with the finished model of a run, once for each of `decode.snrs`, unless that is done.
+    """Decodes the test sets with the finished model of a run, once for each of `decode.snrs`, unless that is done.
 
     Writes `ref.trn`, `hyp.trn`, `utt2spk` and `decode.json` to `decode_<split>_<method>/` in the run's folder, and to
     `decode_<split>_<method>_babble<dB>dB/` where babble is mixed into the audio.
@@ -115,34 +115,34 @@ def decode(config: DictConfig, command: str) -> None:
         command: The command that led here, for the record.
 
     Raises:
-        ValueError: If there is no finished model, or a ratio is none.
+        ValueError: If there is no finished model, no such split, or a ratio is none.
     """
-    left = {snr: folder for snr, folder in decode_dirs(config).items() if not _is_decoded(folder)}
+    left = [decoding for decoding in decodings(config) if not _is_decoded(decoding.folder)]
     if not left:
         return
-    cuts_dir = Path(config.data_dir) / "cuts"
-    tokenizer = load_tokenizer(cuts_dir)
+    tokenizer = load_tokenizer(Path(config.data_dir) / "cuts")
     model = load_model(config, tokenizer).to(_device(config.trainer.accelerator))
-    cuts = read_cuts(cuts_dir, config.decode.split).to_eager()
-    decoder: Decoder = build(config.decode.decoder)
-    for snr, decode_dir in left.items():
-        dataset = BatchDataset(tokenizer.encode, model.modalities, noise_of_test(cuts_dir, snr))
-        started = time.perf_counter()
-        tokens = transcribe(model, decoder, cuts, dataset)
-        seconds = time.perf_counter() - started
-        write_decoded(decode_dir, [_utterance(cut, tokenizer.decode(t)) for cut, t in zip(cuts, tokens, strict=True)])
-        audio_hours = sum(cut.duration for cut in cuts) / 3600
-        record = {
-            "command": command,
-            "method": config.decode.method,
-            "split": config.decode.split,
-            "snr": snr,
-            "utterances": len(cuts),
-            "audio_hours": audio_hours,
-            "seconds": seconds,
-        }
-        write_json(decode_dir / "decode.json", record)
-        logger.info("%s: %.0f times real time.", decode_dir, 3600 * audio_hours / seconds)
+    for decoding in left:
+        record = {"command": command, "method": config.decode.method}
+        _decode_one(decoding, config, model, tokenizer, record)
+
+
+def _decode_one(
+    decoding: Decoding, config: DictConfig, model: ASRModel, tokenizer: Tokenizer, record: dict[str, Any]
+) -> None:
+    """Decodes one test set under one condition; `record` is completed and becomes `decode.json`."""
+    cuts_dir = Path(config.data_dir) / "cuts"
+    cuts = read_cuts(cuts_dir, decoding.split).to_eager()
+    dataset = BatchDataset(tokenizer.encode, model.modalities, noise_of_test(cuts_dir, decoding.snr))
+    started = time.perf_counter()
+    tokens = transcribe(model, build(config.decode.decoder), cuts, dataset)
+    seconds = time.perf_counter() - started
+    utterances = [_utterance(cut, tokenizer.decode(ids)) for cut, ids in zip(cuts, tokens, strict=True)]
+    write_decoded(decoding.folder, utterances)
+    audio_hours = sum(cut.duration for cut in cuts) / 3600
+    done = {"utterances": len(cuts), "audio_hours": audio_hours, "seconds": seconds}
+    write_json(decoding.folder / "decode.json", record | {"split": decoding.split, "snr": decoding.snr} | done)
+    logger.info("%s: %.0f times real time.", decoding.folder, 3600 * audio_hours / seconds)
 
 
 def _is_decoded(decode_dir: Path) -> bool:

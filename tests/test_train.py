@@ -116,7 +116,7 @@ def test_many_differences_are_named_in_part(tmp_path):
 
 def test_the_same_run_may_go_on_and_be_decoded_another_way(tmp_path):
     begin(config_in(tmp_path))
-    others = (["decode=joint"], ["decode.split=dev"], ["systems=[full-dense]"], ["masks.regime=in other words"])
+    others = (["decode=joint"], ["decode.splits=[dev]"], ["systems=[full-dense]"], ["masks.regime=in other words"])
     for more in ([], *others):
         assert "asrsparse prepare" in begin(config_in(tmp_path, *more))
 
