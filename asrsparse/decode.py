@@ -54,7 +54,13 @@ class Decoder(Protocol):
     def beam_size(self) -> int: ...  # noqa: D102
 
     def __call__(self, model: ASRModel, encoded: torch.Tensor, encoded_lens: torch.Tensor) -> list[list[Hypothesis]]:
-        """Returns the hypotheses of each utterance, the best one first, for encoder frames (B, E, H) and lengths (B,)."""
+        """Returns the hypotheses of each utterance, the best one first.
+
+        Args:
+            model: Which encoded them.
+            encoded: Encoder frames (B, E, H).
+            encoded_lens: Their numbers (B,).
+        """
 
 
 class GreedyCTC:
