@@ -34,6 +34,8 @@ commands:
             what masks, weights and gradients of runs did, their densities, FLOPs and WER -> a table, masks.html and
             masks.json in their folder; dense runs beside masked ones
   config    print the composed configuration
+  transcribe RUN_DIR FILE ... [method=joint] [json=true [times=true] [nbest=N]] [max_seconds=30] [data_dir=DIR]
+            what is said in audio or video files, by a finished model: a line of text for each, or of JSON
 
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
   recipe    mini, grid, lrs2, lrs3: corpus, model and length of training together
@@ -61,15 +63,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; a mistake of the user ends in one message and exit status 2, not in a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parsed = _parser().parse_args(arguments)
-    if parsed.command not in COMMANDS:
-        close = difflib.get_close_matches(parsed.command, COMMANDS, n=1)
+    known = [*COMMANDS, *PLAIN]
+    if parsed.command not in known:
+        close = difflib.get_close_matches(parsed.command, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        _fail(f"Unknown command: got {parsed.command!r}, allowed are {', '.join(COMMANDS)}.{hint}")
+        _fail(f"Unknown command: got {parsed.command!r}, allowed are {', '.join(known)}.{hint}")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("asrsparse").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     try:
         if parsed.command == "report" and parsed.overrides and parsed.overrides[0] in PAGES:
             PAGES[parsed.overrides[0]](parsed.overrides[1:])
+            return
+        if parsed.command in PLAIN:
+            PLAIN[parsed.command](parsed.overrides)
             return
         from asrsparse.config import compose_config
 
@@ -224,3 +230,15 @@ COMMANDS: dict[str, Callable[["DictConfig", str], None]] = {
     "report": _report,
     "config": _config,
 }
+
+
+def _transcribe(words: Sequence[str]) -> None:
+    from asrsparse.transcribe import transcribe
+
+    sys.exit(transcribe(words))
+
+
+PLAIN: dict[str, Callable[[Sequence[str]], None]] = {
+    "transcribe": _transcribe,
+}
+"""Commands that take folders and files, and no Hydra overrides."""

@@ -1,10 +1,15 @@
 """Utterances and a trained model -> hypotheses, by CTC alone or by CTC and attention together.
 
-Shape legend: E encoder frames, H model width, V vocabulary.
+No utterance sees what it shares a batch with (`models.padding`), so the size of batches, and how many processes share
+the work, is a matter of speed alone.
+
+Shape legend: B utterances, E encoder frames, H model width, V vocabulary.
 """
 
 import logging
 import time
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,40 +20,65 @@ from espnet.nets.scorers.length_bonus import LengthBonus
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lightning.fabric.utilities import move_data_to_device
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 
-from asrsparse.batch import BatchDataset
+from asrsparse.batch import Batch, BatchDataset
 from asrsparse.conditions import Decoding, decodings
 from asrsparse.config import build
 from asrsparse.cuts import read_cuts
-from asrsparse.files import write_json
+from asrsparse.files import read_json, write_json
 from asrsparse.models.asr import BLANK, ASRModel, best_path
+from asrsparse.nbest import Hypothesis, write_nbest
 from asrsparse.noise import noise_of_test
+from asrsparse.parallel import in_processes
 from asrsparse.sclite import Utterance, write_decoded
 from asrsparse.tokenizer import Tokenizer, load_tokenizer
 from asrsparse.train import load_model
 
 logger = logging.getLogger(__name__)
 
+_LOADERS_OF_A_GPU = 4
+_BATCHES_PER_JOB = 4
+"""At least, so that processes have their last ones done at about the same time."""
+
 
 class Decoder(Protocol):
-    """Finds the tokens of one utterance."""
+    """Finds what is said in utterances.
 
-    def __call__(self, model: ASRModel, encoded: torch.Tensor) -> list[int]:
-        """Returns the token ids for encoder frames (E, H)."""
+    Attributes:
+        beam_size: How many hypotheses it has for one, at most.
+    """
+
+    @property
+    def beam_size(self) -> int: ...  # noqa: D102
+
+    def __call__(self, model: ASRModel, encoded: torch.Tensor, encoded_lens: torch.Tensor) -> list[list[Hypothesis]]:
+        """Returns the hypotheses of each utterance, the best one first.
+
+        Args:
+            model: Which encoded them.
+            encoded: Encoder frames (B, E, H).
+            encoded_lens: Their numbers (B,).
+        """
 
 
 class GreedyCTC:
     """Takes the best path of CTC."""
 
-    def __call__(self, model: ASRModel, encoded: torch.Tensor) -> list[int]:
-        """Returns the token ids for encoder frames (E, H)."""
-        return best_path(model.ctc_log_probs(encoded))
+    beam_size = 1
+
+    def __call__(self, model: ASRModel, encoded: torch.Tensor, encoded_lens: torch.Tensor) -> list[list[Hypothesis]]:
+        """Returns one hypothesis for each utterance, with the score of its path; arguments as of `Decoder`."""
+        log_probs = model.ctc_log_probs(encoded)
+        own = [frames[:length] for frames, length in zip(log_probs, encoded_lens.tolist(), strict=True)]
+        return [[Hypothesis(best_path(frames), float(frames.amax(dim=-1).sum()))] for frames in own]
 
 
 class JointBeamSearch:
     """ESPnet's batched beam search over CTC prefix scores and the attention decoder (Watanabe et al. 2017, eq. 23).
+
+    A batch are the hypotheses of one utterance; utterances come one after another, without their padding.
 
     Args:
         beam_size: Hypotheses kept.
@@ -66,16 +96,25 @@ class JointBeamSearch:
         self.length_bonus = length_bonus
         self._search: tuple[ASRModel, BatchBeamSearch] | None = None
 
-    def __call__(self, model: ASRModel, encoded: torch.Tensor) -> list[int]:
-        """Returns the token ids for encoder frames (E, H).
+    def __call__(self, model: ASRModel, encoded: torch.Tensor, encoded_lens: torch.Tensor) -> list[list[Hypothesis]]:
+        """Returns at most `beam_size` hypotheses for each utterance; arguments as of `Decoder`.
 
         Raises:
             ValueError: If the model has no decoder.
         """
-        hypotheses = self._search_of(model)(encoded)
-        best = hypotheses[0].yseq.tolist() if hypotheses else []
-        # Not just the first and last: a search that reaches its longest output ends it with the end's token twice.
-        return [token for token in best if token not in (BLANK, model.sos_eos)]
+        search = self._search_of(model)
+        own = [frames[:length] for frames, length in zip(encoded, encoded_lens.tolist(), strict=True)]
+        return [self._best(search(frames), model.sos_eos) for frames in own]
+
+    def _best(self, ended: Iterable[Any], sos_eos: int) -> list[Hypothesis]:
+        """The best of what ESPnet's search ended with, none of them twice."""
+        best: dict[tuple[int, ...], float] = {}
+        for hypothesis in ended:
+            # Not just the first and last: a search that reaches its longest output ends it with the end's token twice.
+            tokens = tuple(token for token in hypothesis.yseq.tolist() if token not in (BLANK, sos_eos))
+            best.setdefault(tokens, float(hypothesis.score))
+        found = [Hypothesis(list(tokens), score) for tokens, score in best.items()]
+        return found[: self.beam_size] or [Hypothesis([], float("-inf"))]
 
     def _search_of(self, model: ASRModel) -> BatchBeamSearch:
         if self._search is None or self._search[0] is not model:
@@ -104,68 +143,198 @@ class JointBeamSearch:
         return search.to(next(model.parameters()).device).eval()
 
 
+class Recogniser:
+    """A model, and what it takes to find what is said in cuts.
+
+    Args:
+        model: A trained one, in evaluation mode.
+        decoder: Its search.
+        dataset: Loads batches for it.
+    """
+
+    def __init__(self, model: ASRModel, decoder: Decoder, dataset: BatchDataset) -> None:
+        self.model = model
+        self.decoder = decoder
+        self.dataset = dataset
+
+    def __call__(self, cuts: Sequence[Cut]) -> list[list[Hypothesis]]:
+        """Returns the hypotheses of each cut of a batch."""
+        return self.find(cuts, self.load(cuts))
+
+    def load(self, cuts: Sequence[Cut]) -> Batch:
+        """Loads a batch."""
+        return self.dataset[CutSet.from_cuts(cuts)]
+
+    def find(self, cuts: Sequence[Cut], batch: Batch) -> list[list[Hypothesis]]:
+        """Returns the hypotheses of each utterance of a batch; where it is too large for a GPU, of one after another.
+
+        Args:
+            cuts: Those of the batch.
+            batch: What `load` made of them.
+        """
+        try:
+            return hypotheses_of(self.model, self.decoder, batch)
+        except torch.OutOfMemoryError:
+            if len(cuts) == 1:
+                raise
+        logger.warning("%d utterances do not fit into the GPU's memory: lower decode.batch_seconds.", len(cuts))
+        return [found for cut in cuts for found in self([cut])]
+
+
+@torch.inference_mode()
+def hypotheses_of(model: ASRModel, decoder: Decoder, batch: Batch) -> list[list[Hypothesis]]:
+    """The hypotheses of each of B utterances, the best one first."""
+    encoded, encoded_lens = model.encode(move_data_to_device(batch, _device_of(model)))
+    return decoder(model, encoded, encoded_lens)
+
+
+def recognise(
+    recogniser: Recogniser, cuts: Iterable[Cut], batch_seconds: float = 60.0, num_jobs: int = 1
+) -> list[list[Hypothesis]]:
+    """Finds what is said in cuts, with a progress bar.
+
+    Args:
+        recogniser: Does it for a batch.
+        cuts: Any number of them.
+        batch_seconds: Seconds of audio in a batch, padding counted; a longer cut is a batch alone.
+        num_jobs: Processes that share the work, on a GPU that load files; 1 does all here.
+
+    Returns:
+        The hypotheses of each cut, the best one first, in the cuts' order: the same for all sizes and numbers.
+
+    Raises:
+        ValueError: If a cut cannot be read, or a process was killed.
+    """
+    cuts = list(cuts)
+    durations = [cut.duration for cut in cuts]
+    even_seconds = sum(durations) / (_BATCHES_PER_JOB * num_jobs)
+    rows = batches_by_length(durations, min(batch_seconds, even_seconds) if num_jobs > 1 else batch_seconds)
+    batches = [[cuts[row] for row in batch] for batch in rows]
+    settings = "decode.num_jobs or decode.batch_seconds"
+    if _device_of(recogniser.model).type == "cpu":
+        found = in_processes(recogniser, batches, num_jobs, settings)
+    else:
+        found = map(recogniser.find, batches, in_processes(recogniser.load, batches, num_jobs, settings))
+    singly = track(chain.from_iterable(found), description="decoding", total=len(cuts), transient=True)
+    of_row = dict(zip(chain.from_iterable(rows), singly, strict=True))
+    return [of_row[row] for row in range(len(cuts))]
+
+
+def batches_by_length(durations: Sequence[float], batch_seconds: float) -> list[list[int]]:
+    """Batches of utterances of similar length, the longest first: what does not fit into memory shows at once.
+
+    Args:
+        durations: Seconds of each utterance.
+        batch_seconds: Seconds in a batch, padding counted.
+
+    Returns:
+        The numbers of utterances in each batch.
+
+    Example:
+        >>> batches_by_length([1.0, 4.0, 3.0, 9.0], batch_seconds=8.0)
+        [[3], [1, 2], [0]]
+    """
+    batches: list[list[int]] = []
+    for row in sorted(range(len(durations)), key=lambda row: -durations[row]):
+        if not batches or (len(batches[-1]) + 1) * durations[batches[-1][0]] > batch_seconds:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
 def decode(config: DictConfig, command: str) -> None:
-    """Decodes the test sets with the finished model of a run, once for each of `decode.snrs`, unless that is done.
+    """Decodes each of `decode.splits` with the run's model, once for each of `decode.snrs`, unless that is done.
 
     Writes `ref.trn`, `hyp.trn`, `utt2spk` and `decode.json` to `decode_<split>_<method>/` in the run's folder, and to
-    `decode_<split>_<method>_babble<dB>dB/` where babble is mixed into the audio.
+    `decode_<split>_<method>_babble<dB>dB/` where babble is mixed into the audio; with `decode.nbest` above 1,
+    `1best_recog/` and so on beside them.
 
     Args:
         config: The composed configuration.
         command: The command that led here, for the record.
 
     Raises:
-        ValueError: If there is no finished model, no such split, or a ratio is none.
+        ValueError: If there is no finished model, no such split, or a setting or ratio is none.
     """
-    left = [decoding for decoding in decodings(config) if not _is_decoded(decoding.folder)]
+    decoder: Decoder = build(config.decode.decoder)
+    check_settings(config.decode, decoder)
+    left = [decoding for decoding in decodings(config) if not _is_decoded(decoding.folder, config.decode.nbest)]
     if not left:
         return
     tokenizer = load_tokenizer(Path(config.data_dir) / "cuts")
-    model = load_model(config, tokenizer).to(_device(config.trainer.accelerator))
+    model = load_model(config, tokenizer).to(device_of(config.trainer.accelerator))
+    record = {"command": command, "method": config.decode.method} | _settings(config.decode, model)
     for decoding in left:
-        record = {"command": command, "method": config.decode.method}
-        _decode_one(decoding, config, model, tokenizer, record)
+        _decode_one(decoding, Path(config.data_dir) / "cuts", model, decoder, tokenizer, record)
+
+
+def check_settings(settings: DictConfig, decoder: Decoder) -> None:
+    """Checks how a user wants to decode.
+
+    Raises:
+        ValueError: If a setting is outside its range.
+    """
+    if not 1 <= settings.nbest <= decoder.beam_size:
+        raise ValueError(
+            f"decode.nbest: got {settings.nbest}, allowed are 1 to {decoder.beam_size}, the hypotheses that "
+            f"{type(decoder).__name__} keeps. More has decode=joint with a larger decode.decoder.beam_size."
+        )
+    if not settings.batch_seconds > 0:
+        raise ValueError(f"decode.batch_seconds: got {settings.batch_seconds}, allowed is more than 0 s of audio.")
+    if settings.num_jobs is not None and settings.num_jobs < 1:
+        raise ValueError(f"decode.num_jobs: got {settings.num_jobs}, allowed are 1 and more, and null for all cores.")
+
+
+def _settings(settings: DictConfig, model: ASRModel) -> dict[str, Any]:
+    """What a decoding is done with, for the record; `num_jobs` as it is on this machine."""
+    device = _device_of(model)
+    default_jobs = torch.get_num_threads() if device.type == "cpu" else min(_LOADERS_OF_A_GPU, torch.get_num_threads())
+    return {
+        "decoder": OmegaConf.to_container(settings.decoder, resolve=True),
+        "nbest": settings.nbest,
+        "batch_seconds": settings.batch_seconds,
+        "num_jobs": settings.num_jobs or default_jobs,
+        "device": device.type,
+    }
 
 
 def _decode_one(
-    decoding: Decoding, config: DictConfig, model: ASRModel, tokenizer: Tokenizer, record: dict[str, Any]
+    decoding: Decoding,
+    cuts_dir: Path,
+    model: ASRModel,
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    record: dict[str, Any],
 ) -> None:
     """Decodes one test set under one condition; `record` is completed and becomes `decode.json`."""
-    cuts_dir = Path(config.data_dir) / "cuts"
     cuts = read_cuts(cuts_dir, decoding.split).to_eager()
     dataset = BatchDataset(tokenizer.encode, model.modalities, noise_of_test(cuts_dir, decoding.snr))
     started = time.perf_counter()
-    tokens = transcribe(model, build(config.decode.decoder), cuts, dataset)
+    found = recognise(Recogniser(model, decoder, dataset), cuts, record["batch_seconds"], record["num_jobs"])
     seconds = time.perf_counter() - started
-    utterances = [_utterance(cut, tokenizer.decode(ids)) for cut, ids in zip(cuts, tokens, strict=True)]
-    write_decoded(decoding.folder, utterances)
+    write_decoded(
+        decoding.folder,
+        [_utterance(cut, tokenizer.decode(best.tokens)) for cut, (best, *_) in zip(cuts, found, strict=True)],
+    )
+    if record["nbest"] > 1:
+        lists = {cut.id: each[: record["nbest"]] for cut, each in zip(cuts, found, strict=True)}
+        write_nbest(decoding.folder, lists, tokenizer)
     audio_hours = sum(cut.duration for cut in cuts) / 3600
-    done = {"utterances": len(cuts), "audio_hours": audio_hours, "seconds": seconds}
+    speed = 3600 * audio_hours / seconds
+    done = {"utterances": len(cuts), "audio_hours": audio_hours, "seconds": seconds, "times_real_time": speed}
     write_json(decoding.folder / "decode.json", record | {"split": decoding.split, "snr": decoding.snr} | done)
-    logger.info("%s: %.0f times real time.", decoding.folder, 3600 * audio_hours / seconds)
+    logger.info(
+        "%s: %d utterances, %.2f h in %.1f s: %.1f times real time, or hours decoded per hour.",
+        *(decoding.folder, len(cuts), audio_hours, seconds, speed),
+    )
 
 
-def _is_decoded(decode_dir: Path) -> bool:
-    if not (decode_dir / "decode.json").is_file():
+def _is_decoded(decode_dir: Path, nbest: int) -> bool:
+    path = decode_dir / "decode.json"
+    if not path.is_file() or read_json(path).get("nbest", 1) < nbest:
         return False
     logger.info("%s is already decoded.", decode_dir)
     return True
-
-
-@torch.inference_mode()
-def transcribe(model: ASRModel, decoder: Decoder, cuts: CutSet, dataset: BatchDataset) -> list[list[int]]:
-    """Finds the tokens of each cut, one cut at a time: padding could change the encoder's output.
-
-    Returns:
-        Token ids for each cut, in the cuts' order.
-    """
-    device = next(model.parameters()).device
-    tokens = []
-    for cut in track(cuts, description="decoding", total=len(cuts), transient=True):
-        batch = dataset[CutSet.from_cuts([cut])]
-        encoded, _ = model.encode(move_data_to_device(batch, device))
-        tokens.append(decoder(model, encoded.squeeze(0)))
-    return tokens
 
 
 def _utterance(cut: Cut, hypothesis: str) -> Utterance:
@@ -173,5 +342,10 @@ def _utterance(cut: Cut, hypothesis: str) -> Utterance:
     return Utterance(cut.id, supervision.speaker, reference=supervision.text, hypothesis=hypothesis)
 
 
-def _device(accelerator: str) -> torch.device:
+def device_of(accelerator: str) -> torch.device:
+    """Where a model computes, by `trainer.accelerator`."""
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _device_of(model: ASRModel) -> torch.device:
+    return next(model.parameters()).device

@@ -2,15 +2,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lhotse import CutSet
 from micro import MICRO
 
 from asrsparse.batch import BatchDataset
 from asrsparse.checkpoints import save_weights
 from asrsparse.config import compose_config
 from asrsparse.cuts import read_cuts
-from asrsparse.decode import GreedyCTC, JointBeamSearch, decode, transcribe
+from asrsparse.decode import GreedyCTC, JointBeamSearch, Recogniser, batches_by_length, decode, recognise
 from asrsparse.files import read_json
 from asrsparse.models.asr import BLANK
+from asrsparse.noise import noise_of_test
 from asrsparse.tokenizer import load_tokenizer
 from asrsparse.train import build_model
 
@@ -29,8 +31,14 @@ class Peaky:
         return logits.log_softmax(dim=-1)
 
 
+def tokens_of(decoder, model, encoded):
+    """The tokens of the best hypothesis for the encoder frames (E, H) of one utterance."""
+    ((best, *_),) = decoder(model, encoded[None], torch.tensor([len(encoded)]))
+    return best.tokens
+
+
 def greedy(frames):
-    return GreedyCTC()(Peaky(frames), torch.zeros(len(frames), 1))
+    return tokens_of(GreedyCTC(), Peaky(frames), torch.zeros(len(frames), 1))
 
 
 def collapse(frames):
@@ -79,7 +87,7 @@ def test_a_beam_over_ctc_alone_finds_what_greedy_finds_where_ctc_is_certain(peak
     encoded = logits_of(frames)
     search = JointBeamSearch(beam_size=beam_size, ctc_weight=1.0)
     with torch.inference_mode():
-        assert search(peaky, encoded) == GreedyCTC()(peaky, encoded) == collapse(frames)
+        assert tokens_of(search, peaky, encoded) == tokens_of(GreedyCTC(), peaky, encoded) == collapse(frames)
 
 
 def test_the_beam_sums_over_paths_where_greedy_takes_one(peaky):
@@ -88,8 +96,8 @@ def test_the_beam_sums_over_paths_where_greedy_takes_one(peaky):
     probabilities[:, BLANK], probabilities[:, 2] = 0.6, 0.4
     encoded = probabilities.log()
     with torch.inference_mode():
-        assert GreedyCTC()(peaky, encoded) == []
-        assert JointBeamSearch(beam_size=3, ctc_weight=1.0)(peaky, encoded) == [2]
+        assert tokens_of(GreedyCTC(), peaky, encoded) == []
+        assert tokens_of(JointBeamSearch(beam_size=3, ctc_weight=1.0), peaky, encoded) == [2]
 
 
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
@@ -97,8 +105,8 @@ def test_a_search_with_the_decoder_gives_tokens_and_the_same_ones_again(model, c
     search = JointBeamSearch(beam_size=2, ctc_weight=ctc_weight)
     encoded = torch.randn(9, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        found = search(model, encoded)
-        assert search(model, encoded) == found
+        found = tokens_of(search, model, encoded)
+        assert tokens_of(search, model, encoded) == found
     assert all(0 < token < VOCABULARY - 1 for token in found)
 
 
@@ -106,8 +114,8 @@ def test_a_search_used_for_another_model_scores_with_that_one(model):
     other = make_model("model.decoder.num_blocks=2")
     search, encoded = JointBeamSearch(beam_size=2), torch.randn(9, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        search(model, encoded)
-        assert search(other, encoded) == JointBeamSearch(beam_size=2)(other, encoded)
+        tokens_of(search, model, encoded)
+        assert tokens_of(search, other, encoded) == tokens_of(JointBeamSearch(beam_size=2), other, encoded)
 
 
 def test_bad_arguments_are_named():
@@ -120,18 +128,117 @@ def test_bad_arguments_are_named():
 def test_a_model_without_a_decoder_is_decoded_by_ctc():
     model = make_model("model.decoder=null", "model.ctc_weight=1.0")
     with pytest.raises(ValueError, match=r"no attention decoder: decode it by CTC \(decode=ctc_greedy\)"):
-        JointBeamSearch()(model, torch.zeros(4, 32))
+        tokens_of(JointBeamSearch(), model, torch.zeros(4, 32))
 
 
-def test_every_cut_is_transcribed_in_order_and_as_if_alone(tiny_corpus):
+def test_a_list_of_hypotheses_is_sorted_and_has_none_twice(model):
+    encoded, lens = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0)), torch.tensor([9, 7])
+    with torch.inference_mode():
+        for ctc_weight in (0.0, 0.5, 1.0):
+            for found in JointBeamSearch(beam_size=4, ctc_weight=ctc_weight)(model, encoded, lens):
+                scores = [hypothesis.score for hypothesis in found]
+                assert scores == sorted(scores, reverse=True)
+                assert 1 <= len({tuple(hypothesis.tokens) for hypothesis in found}) == len(found) <= 4
+
+
+def test_a_greedy_score_is_the_log_probability_of_the_path(peaky):
+    log_probs = torch.randn(2, 6, VOCABULARY, generator=torch.Generator().manual_seed(0)).log_softmax(dim=-1)
+    found = GreedyCTC()(peaky, log_probs, torch.tensor([6, 4]))
+    for (best,), frames, length in zip(found, log_probs, [6, 4], strict=True):
+        assert best.score == pytest.approx(float(frames[:length].max(dim=-1).values.sum()), abs=1e-4)
+
+
+@given(st.lists(st.floats(0.1, 20.0), min_size=1, max_size=30), st.floats(0.1, 60.0))
+def test_batches_hold_every_utterance_once_and_no_more_seconds_than_asked_for(durations, batch_seconds):
+    batches = batches_by_length(durations, batch_seconds)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(durations)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(durations[row] for row in batch) <= batch_seconds
+    longest = [max(durations[row] for row in batch) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_corpus):
+    """A tokenizer, cuts of different lengths, and a model that finds something in them."""
     tokenizer = load_tokenizer(tiny_corpus / "cuts")
     torch.manual_seed(0)
     model = build_model(compose_config(MICRO), tokenizer.vocab_size).eval()
-    dataset, cuts = BatchDataset(tokenizer.encode), read_cuts(tiny_corpus / "cuts", "test").to_eager()
-    few = cuts.subset(first=3)
-    whole = transcribe(model, GreedyCTC(), few, dataset)
-    assert len(whole) == 3
-    assert whole == [transcribe(model, GreedyCTC(), few.subset(cut_ids=[i]), dataset)[0] for i in few.ids]
+    return tokenizer, list(read_cuts(tiny_corpus / "cuts", "test")), model
+
+
+@pytest.mark.parametrize("decoder", [GreedyCTC(), JointBeamSearch(beam_size=2, ctc_weight=0.9)])
+def test_hypotheses_come_in_the_cuts_order_and_do_not_depend_on_batches_or_processes(trained, decoder):
+    tokenizer, cuts, model = trained
+    recogniser = Recogniser(model, decoder, BatchDataset(tokenizer.encode))
+    few = sorted(cuts, key=lambda cut: cut.duration)[:: max(1, len(cuts) // 5)]
+    assert len({cut.duration for cut in few}) > 1
+    alone = [recogniser([cut])[0] for cut in few]
+    for batch_seconds, num_jobs in [(0.1, 1), (1000.0, 1), (7.0, 2)]:
+        found = recognise(recogniser, few, batch_seconds, num_jobs)
+        assert [[h.tokens for h in each] for each in found] == [[h.tokens for h in each] for each in alone]
+        for one, other in zip(found, alone, strict=True):
+            assert [h.score for h in one] == pytest.approx([h.score for h in other], abs=1e-3)
+
+
+def test_a_batch_that_does_not_fit_is_decoded_one_by_one(trained, caplog, monkeypatch):
+    tokenizer, cuts, model = trained
+    recogniser = Recogniser(model, GreedyCTC(), BatchDataset(tokenizer.encode))
+    expected, encode = recogniser(cuts[:3]), model.encode
+
+    def out_of_memory(batch):
+        if len(batch.ids) > 1:
+            raise torch.OutOfMemoryError
+        return encode(batch)
+
+    monkeypatch.setattr(model, "encode", out_of_memory)
+    assert [[h.tokens for h in each] for each in recogniser(cuts[:3])] == [[h.tokens for h in e] for e in expected]
+    assert "3 utterances do not fit into the GPU's memory: lower decode.batch_seconds" in caplog.text
+
+
+def test_noise_is_the_same_in_any_batch(tiny_corpus, trained):
+    tokenizer, cuts, _ = trained
+    dataset = BatchDataset(tokenizer.encode, noise=noise_of_test(tiny_corpus / "cuts", 2.5))
+    batch = dataset[CutSet.from_cuts(cuts)]
+    for cut, heard, length in zip(cuts, batch.audio, batch.audio_lens, strict=True):
+        assert torch.equal(dataset[CutSet.from_cuts([cut])].audio[0], heard[:length])
+        assert not heard[length:].any()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["decode.nbest=2"], r"decode.nbest: got 2, allowed are 1 to 1, .* GreedyCTC keeps.* decode=joint"),
+        (["decode=joint", "decode.nbest=11"], r"decode.nbest: got 11, allowed are 1 to 10"),
+        (["decode.batch_seconds=0"], r"decode.batch_seconds: got 0, allowed is more than 0 s"),
+        (["decode.num_jobs=0"], r"decode.num_jobs: got 0, allowed are 1 and more"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(words, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        decode(compose_config([f"exp_dir={tmp_path}", *words]), "asrsparse decode")
+
+
+def test_lists_of_hypotheses_are_written_as_espnet_does(tiny_corpus, trained, tmp_path):
+    tokenizer, cuts, model = trained
+    words = ["decode=joint", "decode.nbest=2", "decode.decoder.beam_size=2", "decode.num_jobs=1"]
+    config = compose_config([*MICRO, f"data_dir={tiny_corpus}", f"exp_dir={tmp_path}", *words])
+    save_weights(tmp_path / config.name / "model.safetensors", model.state_dict())
+    decode(config, "asrsparse decode")
+    folder = tmp_path / config.name / "decode_test_joint"
+    best = {}
+    for number in (1, 2):
+        files = {name: folder / f"{number}best_recog" / name for name in ("text", "token", "token_int", "score")}
+        lines = {name: [line.split(" ", 1) for line in path.read_text().splitlines()] for name, path in files.items()}
+        assert all([key for key, _ in rows] == sorted(cut.id for cut in cuts) for rows in lines.values())
+        for (_, text), (_, tokens), (_, ids) in zip(lines["text"], lines["token"], lines["token_int"], strict=True):
+            assert [tokenizer.tokens[int(i)] for i in ids.split()] == tokens.split()
+            assert tokenizer.decode(map(int, ids.split())) == text
+        best[number] = {key: float(score) for key, score in lines["score"]}
+    assert all(best[1][key] >= best[2][key] for key in best[1])
+    record = read_json(folder / "decode.json")
+    assert (record["nbest"], record["num_jobs"], record["decoder"]["beam_size"]) == (2, 1, 2)
+    assert record["times_real_time"] == pytest.approx(3600 * record["audio_hours"] / record["seconds"])
 
 
 def test_decoding_needs_a_trained_model(tiny_corpus, tmp_path):

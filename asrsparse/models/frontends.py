@@ -6,6 +6,7 @@ Shape legend: B utterances, T samples, F feature rows of 10 ms, D mel bins.
 from typing import ClassVar, Protocol
 
 import torch
+import torch.nn.functional as F
 from espnet2.asr.frontend.default import DefaultFrontend
 
 
@@ -39,7 +40,8 @@ class LogMelFrontend(torch.nn.Module):
     """Log-mel energies, each utterance normalised to zero mean and unit variance in every bin.
 
     ESPnet's own layers make the features. Its `UtteranceMVN` counts padding into the variance, so that features would
-    depend on who shares the batch; the normalisation here does not.
+    depend on who shares the batch; the normalisation here does not. Nor do the windows at the end of an utterance: what
+    they see behind it is the utterance mirrored, in a batch as alone.
 
     Args:
         sampling_rate: Samples per second of the waveforms.
@@ -74,9 +76,31 @@ class LogMelFrontend(torch.nn.Module):
         Returns:
             Features (B, F, D), zero behind their lengths, and their lengths (B,).
         """
+        num_rows = 1 + audio.size(1) // self.logmel.hop_length
         with torch.autocast(audio.device.type, enabled=False):
-            features, feature_lens = self.logmel(audio.float(), audio_lens)
-            return normalise_utterances(features, feature_lens), feature_lens
+            mirrored = mirror_ends(audio.float(), audio_lens, self.logmel.stft.n_fft // 2)
+            features, feature_lens = self.logmel(mirrored, audio_lens)
+            return normalise_utterances(features[:, :num_rows], feature_lens), feature_lens
+
+
+def mirror_ends(audio: torch.Tensor, audio_lens: torch.Tensor, size: int) -> torch.Tensor:
+    """Continues each utterance behind its end by itself, backwards, as a centred spectrogram does with one alone.
+
+    Args:
+        audio: Waveforms (B, T).
+        audio_lens: Samples of each (B,).
+        size: Samples to continue them by.
+
+    Returns:
+        (B, T + size).
+
+    Example:
+        >>> mirror_ends(torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0]]), torch.tensor([4, 3]), size=2).tolist()
+        [[1, 2, 3, 4, 3, 2], [5, 6, 7, 6, 5, 0]]
+    """
+    steps, ends = torch.arange(size, device=audio.device), audio_lens.to(audio.device)[:, None]
+    behind = audio.gather(1, (ends - 2 - steps).clamp(min=0))
+    return F.pad(audio, (0, size)).scatter(1, ends + steps, behind)
 
 
 def normalise_utterances(features: torch.Tensor, feature_lens: torch.Tensor, floor: float = 1e-5) -> torch.Tensor:

@@ -17,6 +17,7 @@ from espnet2.asr.specaug.abs_specaug import AbsSpecAug
 from asrsparse.batch import Batch
 from asrsparse.models.frontends import Frontend
 from asrsparse.models.fusion import Fusion
+from asrsparse.models.padding import hide_padding
 from asrsparse.models.time_pruning import FRAMES_PER_SECOND, TimePruning
 
 
@@ -90,7 +91,7 @@ def pruned_features(frontend: Frontend, batch: Batch, pruning: TimePruning) -> t
 
 
 def prepare_encoder(stream: Stream) -> None:
-    """Checks that a stream gives a frame per 40 ms, and lets its residual stream begin in float32.
+    """Checks that a stream gives a frame per 40 ms, lets its residual stream begin in float32, and hides padding.
 
     Raises:
         ValueError: If its encoder shortens rows that come every 40 ms.
@@ -102,6 +103,7 @@ def prepare_encoder(stream: Stream) -> None:
             "which keeps them all."
         )
     stream.encoder.embed.register_forward_hook(_residual_in_float32)
+    hide_padding(stream.encoder)
 
 
 def _subsamples(encoder: AbsEncoder) -> bool:

@@ -215,7 +215,7 @@ class TestAfterwards:
 
         @torch.inference_mode()
         def decode(model):
-            return [decoder(model, encoded) for encoded in model.encode(batch)[0]]
+            return [best.tokens for best, *_ in decoder(model, *model.encode(batch))]
 
         tokens = decode(simulated)
         assert all(tokens)

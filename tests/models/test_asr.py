@@ -15,7 +15,7 @@ def alone(batch, row):
     """The batch of one utterance of a batch."""
     return Batch(
         ids=[batch.ids[row]],
-        audio=batch.audio[row : row + 1],
+        audio=batch.audio[row : row + 1, : batch.audio_lens[row]],
         audio_lens=batch.audio_lens[row : row + 1],
         tokens=batch.tokens[row : row + 1, : batch.token_lens[row]],
         token_lens=batch.token_lens[row : row + 1],
@@ -29,8 +29,9 @@ def model():
 
 
 def test_a_loss_is_the_same_whoever_shares_the_batch(model):
-    # Audio of equal lengths: ESPnet's convolution module lets an utterance see the padding behind it.
     batch = make_batch([5, 2, 7])
+    batch.audio_lens = torch.tensor([9000, 12000, 7003])
+    batch.audio[torch.arange(12000) >= batch.audio_lens[:, None]] = 0.0
     together = model(batch)
     for row in range(3):
         single = model(alone(batch, row))

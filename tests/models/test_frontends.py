@@ -54,15 +54,18 @@ def test_windows_follow_the_sampling_rate(rate):
     assert lens.tolist() == [101]
 
 
-def test_features_of_an_utterance_do_not_depend_on_who_shares_the_batch_but_for_the_last_row():
-    frontend, short, long = LogMelFrontend(), noise(1, 9000), noise(1, 16000, seed=1)
-    alone, alone_lens = frontend.logmel(short, torch.tensor([9000]))
-    padded = torch.cat([torch.nn.functional.pad(short, (0, 7000)), long])
-    shared, shared_lens = frontend.logmel(padded, torch.tensor([9000, 16000]))
-    assert shared_lens[0] == alone_lens[0]
-    # The last window looks behind the end, where there is the mirrored signal when alone and silence when padded.
-    before_last = int(alone_lens[0]) - 1
-    torch.testing.assert_close(shared[:1, :before_last], alone[:, :before_last])
+@given(st.lists(st.integers(400, 20000), min_size=2, max_size=4))
+def test_features_of_an_utterance_are_those_it_has_alone_to_its_very_end(lens):
+    audio = torch.randn(len(lens), max(lens), generator=torch.Generator().manual_seed(0))
+    audio = audio.masked_fill(torch.arange(max(lens)) >= torch.tensor(lens)[:, None], 0.0)
+    frontend = LogMelFrontend()
+    features, feature_lens = frontend(audio, torch.tensor(lens))
+    for row, length in enumerate(lens):
+        single, single_lens = frontend.logmel(audio[row : row + 1, :length], torch.tensor([length]))
+        assert feature_lens[row] == single_lens[0] == single.size(1)
+        single = (single - single.mean(dim=1)) / single.std(dim=1, correction=0)
+        torch.testing.assert_close(features[row, : single.size(1)], single[0], rtol=1e-3, atol=1e-3)
+        assert not features[row, single.size(1) :].any()
 
 
 def test_features_are_float32_under_autocast():

@@ -1,0 +1,110 @@
+"""A run's folder -> its finished model, from whatever folder one calls."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from asrsparse.config import build, compose_config
+from asrsparse.decode import Decoder, check_settings, device_of
+from asrsparse.models.asr import ASRModel
+from asrsparse.tokenizer import Tokenizer, load_tokenizer
+from asrsparse.train import load_model
+
+_TRUSTED = ("asrsparse.models.", "espnet2.asr.", "espnet.nets.", "torch.nn.")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a finished run left, ready to decode with.
+
+    Attributes:
+        config: Its configuration; `decode` is that of the method asked for.
+        model: In evaluation mode, on its device.
+        decoder: The search.
+        tokenizer: Of the model.
+    """
+
+    config: DictConfig
+    model: ASRModel
+    decoder: Decoder
+    tokenizer: Tokenizer
+
+
+def open_run(run_dir: Path, overrides: tuple[str, ...] = (), data_dir: Path | None = None, trust: bool = False) -> Run:
+    """Reads a finished run.
+
+    Args:
+        run_dir: `exp/<recipe>/<system>`, or wherever it lies now.
+        overrides: How to decode: `decode=joint`, `decode.nbest=3`.
+        data_dir: The prepared corpus, whose tokenizer the model was trained with; by default where the run's
+            configuration says, seen from here or from where the run was trained.
+        trust: Whether the configuration may name classes of other packages than ours, ESPnet's and torch's: they run.
+
+    Raises:
+        ValueError: If the folder holds no finished run, its tokenizer is not found, or it names other classes.
+    """
+    config = _read_config(run_dir, overrides)
+    if not trust:
+        _check_classes(config.model, run_dir)
+    found_dir = _find_data_dir(config, run_dir) if data_dir is None else data_dir
+    config.run_dir, config.data_dir = str(run_dir), str(found_dir)
+    decoder: Decoder = build(config.decode.decoder)
+    check_settings(config.decode, decoder)
+    tokenizer = load_tokenizer(found_dir / "cuts")
+    model = load_model(config, tokenizer).to(device_of(config.trainer.accelerator))
+    return Run(config, model, decoder, tokenizer)
+
+
+def _read_config(run_dir: Path, overrides: tuple[str, ...]) -> DictConfig:
+    """The configuration of a run; groups that older versions did not have, and `decode`, are those of today."""
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"{run_dir} holds no run: config.yaml is missing. Name a run's folder: exp/RECIPE/SYSTEM.")
+    if not (run_dir / "model.safetensors").is_file():
+        raise ValueError(
+            f"{run_dir} is not finished: model.safetensors is missing. Run the command that trained it again; it goes "
+            "on where it stopped."
+        )
+    today, saved = compose_config(overrides), OmegaConf.load(path)
+    for group in {*today} - {*saved} | {"decode"}:
+        saved[group] = today._get_node(group)
+    assert isinstance(saved, DictConfig)
+    return saved
+
+
+def _check_classes(model: DictConfig, run_dir: Path) -> None:
+    """A configuration names what is called, so that one from elsewhere could call anything."""
+    others = sorted({name for name in _targets(OmegaConf.to_container(model)) if not name.startswith(_TRUSTED)})
+    if others:
+        raise ValueError(
+            f"{run_dir}/config.yaml: model names {', '.join(others)}; allowed are classes of asrsparse, ESPnet and "
+            "torch. If you know where this run is from, allow all that it names: trust=true."
+        )
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """All that a configuration calls."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        node = list(node.values())
+    for child in node if isinstance(node, list) else ():
+        yield from _targets(child)
+
+
+def _find_data_dir(config: DictConfig, run_dir: Path) -> Path:
+    """Where the prepared corpus of a run is: as recorded, from here or from the folder in which the run was trained."""
+    recorded, parts, run_parts = Path(config.data_dir), run_dir.resolve().parts, Path(config.run_dir).parts
+    places = [recorded]
+    if parts[-len(run_parts) :] == run_parts:
+        places.append(Path(*parts[: -len(run_parts)]) / recorded)
+    for place in places:
+        if (place / "cuts" / "tokens.txt").is_file():
+            return place
+    raise ValueError(
+        f"No tokenizer in {' or '.join(f'{place}/cuts' for place in places)}, where the configuration of {run_dir} has "
+        "it. Name the folder of the corpus that the run was trained on: data_dir=DIR."
+    )
