@@ -107,8 +107,8 @@ class JointBeamSearch:
 def decode(config: DictConfig, command: str) -> None:
     """Decodes the test sets with the finished model of a run, once for each of `decode.snrs`, unless that is done.
 
-    Writes `ref.trn`, `hyp.trn`, `utt2spk` and `decode.json` to `decode_<split>_<method>/` in the run's folder, and to
-    `decode_<split>_<method>_babble<dB>dB/` where babble is mixed into the audio.
+    Writes `ref.trn`, `hyp.trn`, `utt2spk`, `utt2dur` and `decode.json` to `decode_<split>_<method>/` in the run's
+    folder, and to `decode_<split>_<method>_babble<dB>dB/` where babble is mixed into the audio.
 
     Args:
         config: The composed configuration.
@@ -170,7 +170,7 @@ def transcribe(model: ASRModel, decoder: Decoder, cuts: CutSet, dataset: BatchDa
 
 def _utterance(cut: Cut, hypothesis: str) -> Utterance:
     (supervision,) = cut.supervisions
-    return Utterance(cut.id, supervision.speaker, reference=supervision.text, hypothesis=hypothesis)
+    return Utterance(cut.id, supervision.speaker, supervision.text, hypothesis, duration=cut.duration)
 
 
 def _device(accelerator: str) -> torch.device:
