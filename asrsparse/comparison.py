@@ -189,7 +189,7 @@ def to_table(compared: Compared) -> Table:
     bootstrap, normaliser = compared.bootstrap, compared.normaliser
     caption = (
         f"{compared.words} words; normaliser {normaliser['name']}, version {normaliser['version']}; intervals by "
-        f"bootstrap over {bootstrap.unit}s. Matched pairs: two-sided p, of so many stretches with errors. Non-inferior: "
+        f"bootstrap over {bootstrap.unit}s. Matched pairs: two-sided p, number of stretches. Non-inferior: "
         f"worse by less than {compared.margin} (one-sided, 2.5 %); in brackets the upper bound of what is beyond."
     )
     table = Table(title=compared.decoding, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
