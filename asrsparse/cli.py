@@ -15,6 +15,7 @@ from asrsparse import __version__
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from rich.table import Table
 
 logger = logging.getLogger("asrsparse.cli")  # named: as __main__ it would stand outside the package's loggers
 
@@ -23,7 +24,7 @@ commands:
   prepare   corpus folder -> manifests -> cuts and tokenizer, in data/<corpus>
   train     cuts -> a trained, averaged model, in exp/<recipe>/<system>; run again, it goes on where it stopped
   decode    model -> hypotheses of the test sets
-  score     hypotheses -> WER and CER with intervals, sclite's files
+  score     hypotheses -> WER, CER and token rate with intervals, sclite's files, the worst utterances in worst.txt
   report    the scores of all systems of a recipe -> RESULTS.md, results.json and a table
   report pruning EXP ... [utterance=ID]
             what runs, or all runs of recipes, kept and knew -> pruning.html in their folder, a page of plots
@@ -36,6 +37,12 @@ commands:
   config    print the composed configuration
   transcribe RUN_DIR FILE ... [method=joint] [json=true [times=true] [nbest=N]] [max_seconds=30] [data_dir=DIR]
             what is said in audio or video files, by a finished model: a line of text for each, or of JSON
+  compare DIR DIR ... [margin=POINTS | relative_margin=PERCENT] [json=FILE]
+            decodings, or all decodings of runs, against the first: paired bootstrap, matched pairs, and whether they
+            are worse by less than a margin of WER (0.5 points unless you say) -> a table
+  breakdown DIR ... [json=FILE]
+            the WER of decodings, or of all decodings of runs, by speaker, duration and ratio of signal to noise
+            -> a table
 
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
   recipe    mini, grid, lrs2, lrs3: corpus, model and length of training together
@@ -49,7 +56,7 @@ Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The grou
   modality  audio, video, audiovisual: what the model reads; a name of a system gets it behind it (full-dense-video)
   stream    stream/audio=waveform: ResNet-1D in the place of log-mel features
   corpus, model (tiny small base large), optim (adamw sparse_adamw adamw_avsr), trainer (default one_gpu),
-  decode (ctc_greedy joint)
+  decode (ctc_greedy joint), score (score.normaliser=none, lower_no_punctuation or whisper_english)
 
 examples:
   asrsparse prepare recipe=grid corpus.corpus_dir=/data/grid
@@ -149,14 +156,21 @@ def _decode(config: "DictConfig", command: str) -> None:
 
 def _score(config: "DictConfig", command: str) -> None:
     from asrsparse.conditions import decodings
-    from asrsparse.score import score
+    from asrsparse.config import build
+    from asrsparse.normalisers import load_normaliser
+    from asrsparse.score import is_scored, score
+    from asrsparse.tokenizer import load_tokenizer
 
+    cuts_dir = Path(config.data_dir) / "cuts"
+    tokenizer = load_tokenizer(cuts_dir) if (cuts_dir / "tokens.txt").is_file() else None
+    if tokenizer is None:
+        logger.info("No tokenizer in %s: no token rate.", cuts_dir)
+    settings = (build(config.score.bootstrap), load_normaliser(config.score.normaliser), tokenizer)
     for folder in (decoding.folder for decoding in decodings(config)):
-        made, source = folder / "score.json", folder / "hyp.trn"
-        if made.is_file() and source.is_file() and made.stat().st_mtime >= source.stat().st_mtime:
+        if is_scored(folder, *settings):
             logger.info("%s is already scored.", folder)
         else:
-            score(folder)
+            score(folder, *settings)
 
 
 def _report(config: "DictConfig", command: str) -> None:
@@ -207,6 +221,66 @@ def _report_noise(words: Sequence[str]) -> None:
     Console().print(to_table(snrs, rows))
     sys.stdout.write(f"{path}\n")
 
+
+def _compare(words: Sequence[str]) -> None:
+    from asrsparse.comparison import DEFAULT_MARGIN, Margin, compare_folders, to_json, to_table
+
+    folders, options = _folders_and_options("compare", words, ("margin", "relative_margin", "json"))
+    if {"margin", "relative_margin"} <= options.keys():
+        raise ValueError("compare: got margin and relative_margin, allowed is one of them.")
+    margin = DEFAULT_MARGIN
+    for key in options.keys() & {"margin", "relative_margin"}:
+        margin = Margin(_percent(key, options[key]), relative=key == "relative_margin")
+    compared = compare_folders(folders, margin)
+    _show([to_table(one) for one in compared], to_json(compared), options.get("json"))
+
+
+def _breakdown(words: Sequence[str]) -> None:
+    from asrsparse.breakdown import break_down, to_json, to_table
+
+    folders, options = _folders_and_options("breakdown", words, ("json",))
+    made = break_down(folders)
+    _show([to_table(one) for one in made], to_json(made), options.get("json"))
+
+
+def _folders_and_options(
+    command: str, words: Sequence[str], allowed: Sequence[str]
+) -> tuple[list[Path], dict[str, str]]:
+    """Parts the words after a plain command. A folder may have a `=` in its name, as those of sweeps do."""
+    options = dict(word.split("=", 1) for word in words if word.partition("=")[0] in allowed and "=" in word)
+    folders = [Path(word) for word in words if word.partition("=")[0] not in allowed or "=" not in word]
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing:
+        choices = ", ".join(f"{key}=..." for key in allowed)
+        raise ValueError(f"{command}: got {missing[0]}, allowed are folders that exist, and {choices}")
+    return folders, options
+
+
+def _percent(key: str, text: str) -> float:
+    try:
+        return float(text) / 100
+    except ValueError:
+        raise ValueError(f"compare {key}: got {text!r}, allowed is a number in per cent, such as 0.5.") from None
+
+
+def _show(tables: Sequence["Table"], values: object, path: str | None) -> None:
+    """Prints tables, and writes what they hold as JSON where that is asked for."""
+    from rich.console import Console
+
+    from asrsparse.files import write_json
+
+    for table in tables:
+        Console().print(table)
+    if path is not None:
+        write_json(Path(path), values)
+        sys.stdout.write(f"{path}\n")
+
+
+PLAIN: dict[str, Callable[[Sequence[str]], None]] = {
+    "compare": _compare,
+    "breakdown": _breakdown,
+}
+"""Commands that take folders or files, and no configuration."""
 
 PAGES: dict[str, Callable[[Sequence[str]], None]] = {
     "pruning": _report_pruning,

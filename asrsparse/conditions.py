@@ -1,5 +1,6 @@
 """Under which conditions a test set is decoded: clean, or with babble at some ratios; and where the results lie."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,34 @@ def decoding_name(split: str, method: str, snr: Snr = CLEAN) -> str:
         ('decode_test_ctc_greedy', 'decode_test_ctc_greedy_babble-2.5dB')
     """
     return f"decode_{split}_{method}" + ("" if snr == CLEAN else f"_babble{float(snr):g}dB")
+
+
+def parse_decoding_name(name: str) -> tuple[str, Snr]:
+    """The name without the ratio, and the ratio: what `decoding_name` put together.
+
+    Example:
+        >>> parse_decoding_name("decode_test_joint"), parse_decoding_name("decode_test_joint_babble-2.5dB")
+        (('decode_test_joint', 'clean'), ('decode_test_joint', -2.5))
+    """
+    match = re.fullmatch(r"(.+)_babble(-?\d+(?:\.\d+)?)dB", name)
+    return (match[1], float(match[2])) if match else (name, CLEAN)
+
+
+def decoded_folders(folder: Path) -> list[Path]:
+    """The folder itself if it holds a decoding, else the decodings in it, which is that of a run.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if (folder / "hyp.trn").is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob("*/hyp.trn"))
+    if not found:
+        raise ValueError(
+            f"{folder} holds no decoding, which has ref.trn and hyp.trn. Name a folder such as "
+            "exp/mini/full-dense/decode_test_ctc_greedy, or that of a run: exp/mini/full-dense."
+        )
+    return found
 
 
 @dataclass(frozen=True)

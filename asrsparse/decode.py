@@ -245,9 +245,9 @@ def batches_by_length(durations: Sequence[float], batch_seconds: float) -> list[
 def decode(config: DictConfig, command: str) -> None:
     """Decodes each of `decode.splits` with the run's model, once for each of `decode.snrs`, unless that is done.
 
-    Writes `ref.trn`, `hyp.trn`, `utt2spk` and `decode.json` to `decode_<split>_<method>/` in the run's folder, and to
-    `decode_<split>_<method>_babble<dB>dB/` where babble is mixed into the audio; with `decode.nbest` above 1,
-    `1best_recog/` and so on beside them.
+    Writes `ref.trn`, `hyp.trn`, `utt2spk`, `utt2dur` and `decode.json` to `decode_<split>_<method>/` in the run's
+    folder, and to `decode_<split>_<method>_babble<dB>dB/` where babble is mixed into the audio; with `decode.nbest`
+    above 1, `1best_recog/` and so on beside them.
 
     Args:
         config: The composed configuration.
@@ -339,7 +339,7 @@ def _is_decoded(decode_dir: Path, nbest: int) -> bool:
 
 def _utterance(cut: Cut, hypothesis: str) -> Utterance:
     (supervision,) = cut.supervisions
-    return Utterance(cut.id, supervision.speaker, reference=supervision.text, hypothesis=hypothesis)
+    return Utterance(cut.id, supervision.speaker, supervision.text, hypothesis, duration=cut.duration)
 
 
 def device_of(accelerator: str) -> torch.device:

@@ -14,9 +14,8 @@ from rich import box
 from rich.table import Table
 
 from asrsparse.conditions import CLEAN, Snr, decoding_name
-from asrsparse.files import read_json, write_json, write_text
-from asrsparse.sclite import read_decoded
-from asrsparse.score import Bootstrap, Comparison, compare
+from asrsparse.files import write_json, write_text
+from asrsparse.score import Bootstrap, Comparison, check_scored_alike, compare, read_scored
 
 
 @dataclass(frozen=True)
@@ -106,12 +105,13 @@ def _cells(one: _Decoded, first: _Decoded, snrs: Sequence[Snr]) -> dict[Snr, Cel
 
 
 def _cell(folder: Path, first: Path | None, is_first: bool) -> Cell:
-    score = read_json(folder / "score.json")
+    score, utterances = read_scored(folder)
     versus = None
     if first is not None and not is_first:
-        bootstrap = Bootstrap(**score["bootstrap"])
         names = (str(first), str(folder))
-        versus = compare(read_decoded(first), read_decoded(folder), bootstrap, names)
+        baseline, of_first = read_scored(first)
+        check_scored_alike(names, [baseline, score])
+        versus = compare(of_first, utterances, Bootstrap(**score["bootstrap"]), names)
     return Cell(score["wer"], score["ci_low"], score["ci_high"], versus)
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from asrsparse.conditions import decoding_name
 from asrsparse.files import read_json, write_json, write_text
+from asrsparse.normalisers import normalised, recorded_normaliser
 from asrsparse.sclite import Utterance, pooled, read_decoded
 from asrsparse.score import Bootstrap, Comparison, compare
 
@@ -129,7 +130,7 @@ def _read_system(system_dir: Path, decoding: str) -> _System:
     train = read_stage(system_dir / "train.json", "train")
     decode = read_stage(decode_dir / "decode.json", "decode")
     score = read_stage(decode_dir / "score.json", "score")
-    utterances = read_decoded(decode_dir)
+    utterances = normalised(read_decoded(decode_dir), recorded_normaliser(score["normaliser"]))
     if pooled(utterance.word_errors for utterance in utterances).rate != score["wer"]:
         raise ValueError(
             f"{decode_dir}: score.json has WER {score['wer']}, but not its ref.trn and hyp.trn, which have changed "

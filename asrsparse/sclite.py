@@ -105,13 +105,14 @@ class Utterance:
     """One decoded utterance: what was said and what was recognised, words separated by white space.
 
     Raises:
-        ValueError: If the id or the speaker cannot stand in a trn file.
+        ValueError: If the id or the speaker cannot stand in a trn file, or the duration (seconds) is none.
     """
 
     id: str
     speaker: str
     reference: str
     hypothesis: str
+    duration: float | None = None
 
     def __post_init__(self) -> None:
         for what, value in (("Utterance id", self.id), ("Speaker", self.speaker)):
@@ -120,6 +121,8 @@ class Utterance:
                     f"{what} {value!r}: allowed are names without spaces and parentheses, since a trn file writes "
                     "`words (speaker-id)`. Rename it in the manifests."
                 )
+        if self.duration is not None and not 0 < self.duration < float("inf"):
+            raise ValueError(f"Duration of {self.id}: got {self.duration}, allowed are seconds above 0.")
 
     @property
     def trn_id(self) -> str:
@@ -191,6 +194,8 @@ def _parse_trn_line(raw: bytes, where: str) -> tuple[str, str]:
 def write_decoded(decode_dir: Path, utterances: Sequence[Utterance]) -> None:
     """Writes `ref.trn`, `hyp.trn` and, in Kaldi's form, `utt2spk`: the trn ids alone do not say where a speaker ends.
 
+    If durations are known, `utt2dur` says them.
+
     Raises:
         ValueError: If two utterances share an id.
     """
@@ -198,7 +203,12 @@ def write_decoded(decode_dir: Path, utterances: Sequence[Utterance]) -> None:
     speakers = {utterance.id: utterance.speaker for utterance in utterances}
     if not len(references) == len(speakers) == len(utterances):
         raise ValueError(f"{decode_dir}: {len(utterances)} utterances have {len(speakers)} ids. Give each its own id.")
+    durations = {utterance.id: utterance.duration for utterance in utterances if utterance.duration is not None}
     write_text(decode_dir / "utt2spk", "".join(f"{key} {speakers[key]}\n" for key in sorted(speakers)))
+    if len(durations) == len(utterances):
+        write_text(decode_dir / "utt2dur", "".join(f"{key} {durations[key]:.4f}\n" for key in sorted(durations)))
+    else:
+        (decode_dir / "utt2dur").unlink(missing_ok=True)  # one from before would be taken for these utterances'
     write_trn(decode_dir / "ref.trn", references)
     write_trn(decode_dir / "hyp.trn", {utterance.trn_id: utterance.hypothesis for utterance in utterances})
 
@@ -208,25 +218,50 @@ def read_decoded(decode_dir: Path) -> list[Utterance]:
 
     `utt2spk` beside them says what is speaker and what is utterance in a trn id. Without it (trn files that another
     program wrote) the whole trn id is the utterance's, and its speaker ends at the first hyphen, as for sclite.
+    Durations are known where there is `utt2dur`.
 
     Raises:
         ValueError: If a file is damaged, or an utterance is missing on one side, with file and ids.
     """
     references, hypotheses = read_trn(decode_dir / "ref.trn"), read_trn(decode_dir / "hyp.trn")
-    for name, missing in (
-        ("hyp.trn", references.keys() - hypotheses.keys()),
-        ("ref.trn", hypotheses.keys() - references.keys()),
+    for name, other, missing in (
+        ("hyp.trn", "ref.trn", references.keys() - hypotheses.keys()),
+        ("ref.trn", "hyp.trn", hypotheses.keys() - references.keys()),
     ):
         if missing:
             raise ValueError(
-                f"{decode_dir / name} lacks {len(missing)} utterances of the other trn file: {listed(missing)}. "
+                f"{decode_dir / name} lacks {len(missing)} utterances of the other trn file: {listed(missing)}. The "
+                f"first stands at {decode_dir / other}:{_line_of(decode_dir / other, min(missing))}. "
                 "Both files must hold the same ids. Run `asrsparse decode` for this system and split again."
             )
     names = _read_names(decode_dir / "utt2spk", references)
+    durations = _read_durations(decode_dir / "utt2dur", {name for name, _ in names.values()})
     return [
-        Utterance(*names[key], references[key], hypotheses[key])
+        Utterance(*names[key], references[key], hypotheses[key], durations.get(names[key][0]))
         for key in sorted(references, key=lambda key: names[key])
     ]
+
+
+def _line_of(path: Path, trn_id: str) -> int:
+    """The number of the line of a trn file that read well."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return next(number for number, line in enumerate(lines, start=1) if line.rstrip().endswith(f"({trn_id})"))
+
+
+def _read_durations(path: Path, ids: set[str]) -> dict[str, float]:
+    """The seconds of each utterance; nothing where there is no such file."""
+    if not path.is_file():
+        return {}
+    durations: dict[str, float] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        match = re.fullmatch(r"(\S+)\s+(\d+\.?\d*)\s*", line)
+        if match is None or not float(match[2]):
+            raise ValueError(f"{path}:{number}: got {line[:60]!r}, allowed is `utterance seconds`, above 0.")
+        durations[match[1]] = float(match[2])
+    missing = ids - durations.keys()
+    if missing:
+        raise ValueError(f"{path} lacks {len(missing)} utterances of ref.trn: {listed(missing)}. Decode again.")
+    return durations
 
 
 def _read_names(path: Path, trn_ids: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -268,7 +303,7 @@ def format_result(utterances: Sequence[Utterance], title: str) -> str:
     for number, (speaker, spoken) in enumerate(sorted(by_speaker.items())):
         lines += ["", f"Speaker sentences {number:3d}:  {speaker}   #utts: {len(spoken)}"]
         for utterance in spoken:
-            lines += [*_aligned_lines(utterance), ""]
+            lines += [*aligned_lines(utterance), ""]
     return "\n".join(lines) + "\n"
 
 
@@ -306,7 +341,22 @@ def _speaker_row(name: str, utterances: Sequence[Utterance], width: int) -> str:
     return f"| {name:<{width}} | {len(utterances):5d} {counts.reference_length:6d} |{columns} |"
 
 
-def _aligned_lines(utterance: Utterance) -> list[str]:
+def format_worst(utterances: Iterable[Utterance], at_most: int = 100) -> str:
+    """The utterances with most errors, aligned, and the share of all errors that is theirs and of those above them."""
+    wrong = sorted((u for u in utterances if u.word_errors.errors), key=lambda u: (-u.word_errors.errors, u.id))
+    total, so_far = sum(u.word_errors.errors for u in wrong), 0
+    lines = [f"{min(len(wrong), at_most)} of the {len(wrong)} utterances with errors, the worst first; {total} errors"]
+    for rank, utterance in enumerate(wrong[:at_most], start=1):
+        counts = utterance.word_errors
+        so_far += counts.errors
+        of_words = f"{counts.errors} errors in {counts.reference_length} words"
+        seconds = f", {utterance.duration:.2f} s" if utterance.duration else ""
+        share = f"up to here {100 * so_far / total:.1f} % of all errors"
+        lines += ["", f"{rank}. speaker {utterance.speaker}, {of_words}{seconds}; {share}", *aligned_lines(utterance)]
+    return "\n".join(lines) + "\n"
+
+
+def aligned_lines(utterance: Utterance) -> list[str]:
     """One utterance as in sclite's `pralign`: stars stand where a side has nothing."""
     counts = utterance.word_errors
     scores = f"{counts.correct} {counts.substitutions} {counts.deletions} {counts.insertions}"

@@ -3,10 +3,15 @@ import subprocess
 import sys
 
 import pytest
+from decoded import decoded
 
 import asrsparse
-from asrsparse.cli import COMMANDS, main
+from asrsparse.cli import COMMANDS, PLAIN, main
 from asrsparse.config import CONF_DIR
+from asrsparse.files import read_json
+from asrsparse.sclite import write_decoded
+from asrsparse.score import Bootstrap, score
+from asrsparse.tokenizer import CharTokenizer
 
 PRINT_MODULES = """
 import sys
@@ -55,7 +60,7 @@ def test_help_names_every_command_and_every_group(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    for name in [*COMMANDS, *(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())]:
+    for name in [*COMMANDS, *PLAIN, *(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())]:
         assert f"\n  {name}" in text or f", {name}" in text
 
 
@@ -107,3 +112,66 @@ def test_config_prints_what_was_composed(capsys):
     text = capsys.readouterr().out
     assert "seed: 7\n" in text
     assert "_target_: asrsparse.pruning.EasyToHard" in text
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """A run that has decoded its test set."""
+    write_decoded(tmp_path / "exp" / "full-dense" / "decode_test_ctc_greedy", decoded(0.2))
+    return tmp_path / "exp" / "full-dense"
+
+
+def score_words(run_dir, *words):
+    """The command that scores that run, without a tokenizer."""
+    return ["score", f"exp_dir={run_dir.parent}", f"data_dir={run_dir.parent}", "score.bootstrap.resamples=50", *words]
+
+
+def test_scoring_again_with_other_settings_is_not_skipped(run_dir, caplog):
+    path = run_dir / "decode_test_ctc_greedy" / "score.json"
+    for words in ([], ["score.normaliser=lower_no_punctuation"], ["score.bootstrap.unit=speaker"]):
+        main(score_words(run_dir, *words))
+        made = path.read_bytes()
+        assert "is already scored" not in caplog.text
+        main(score_words(run_dir, *words))
+        assert "is already scored" in caplog.text
+        assert path.read_bytes() == made
+        caplog.clear()
+    assert read_json(path)["bootstrap"] == {"resamples": 50, "seed": 0, "unit": "speaker"}
+
+
+def test_the_tokenizer_of_the_data_gives_the_token_rate(run_dir, tmp_path, caplog):
+    main(score_words(run_dir))
+    path = run_dir / "decode_test_ctc_greedy" / "score.json"
+    assert read_json(path)["ter"] is None
+    assert "No tokenizer in " in caplog.text
+    CharTokenizer.train(["bin blue at f two now x y"]).save(tmp_path / "exp" / "cuts")
+    main(score_words(run_dir))
+    assert read_json(path)["ter"] == read_json(path)["cer"]
+
+
+def test_an_unknown_normaliser_is_told(run_dir, capsys):
+    assert "got 'lower', allowed are none, " in fails(capsys, *score_words(run_dir, "score.normaliser=lower"))
+
+
+def test_compare_and_breakdown_print_tables_and_write_json_on_demand(run_dir, tmp_path, capsys):
+    write_decoded(tmp_path / "exp" / "lr=0.1" / "decode_test_ctc_greedy", decoded(0.1))
+    main(score_words(run_dir))
+    score(tmp_path / "exp" / "lr=0.1" / "decode_test_ctc_greedy", Bootstrap(50))
+    kept = tmp_path / "compare.json"
+    main(["compare", str(run_dir), str(tmp_path / "exp" / "lr=0.1"), "relative_margin=5", f"json={kept}"])
+    assert "decode_test_ctc_greedy" in capsys.readouterr().out
+    assert read_json(kept)[0]["margin"] == {"value": 0.05, "relative": True}
+    main(["breakdown", str(run_dir), f"json={kept}"])
+    assert "full-dense: decode_test_ctc_greedy" in capsys.readouterr().out
+    assert {group["by"] for group in read_json(kept)[0]["groups"]} == {"all", "duration", "speaker"}
+
+
+def test_compare_and_breakdown_say_what_they_take(run_dir, tmp_path, capsys):
+    here = str(run_dir)
+    assert "compare: got nothing, allowed are two and more folders" in fails(capsys, "compare")
+    assert "allowed are folders that exist, and margin=..." in fails(capsys, "compare", here, f"{tmp_path}/nowhere")
+    assert "compare margin: got 'a', allowed is a number" in fails(capsys, "compare", here, "margin=a")
+    assert "got margin and relative_margin" in fails(capsys, "compare", here, "margin=1", "relative_margin=1")
+    assert "Margin: got -1, allowed are 0 and more" in fails(capsys, "compare", here, "margin=-1")
+    assert "got margin=1, allowed are folders that exist, and json=..." in fails(capsys, "breakdown", here, "margin=1")
+    assert "Run `asrsparse score` for this" in fails(capsys, "breakdown", here)

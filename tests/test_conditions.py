@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from asrsparse.conditions import decodings
+from asrsparse.conditions import decoded_folders, decoding_name, decodings, parse_decoding_name
 from asrsparse.config import compose_config
 
 
@@ -49,3 +49,19 @@ def test_other_ratios_are_refused(snrs, got):
 def test_no_split_is_refused():
     with pytest.raises(ValueError, match=r"decode\.splits: got none, allowed are names of splits: \[test\]\."):
         names("decode.splits=[]")
+
+
+@pytest.mark.parametrize("snr", ["clean", 0.0, 12.5, -7.5, -60.0])
+def test_a_name_says_its_ratio(snr):
+    assert parse_decoding_name(decoding_name("test-clean", "ctc_greedy", snr)) == ("decode_test-clean_ctc_greedy", snr)
+
+
+def test_decodings_are_found_in_a_run_or_are_one(tmp_path):
+    for name in ("decode_b", "decode_a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "hyp.trn").touch()
+    assert decoded_folders(tmp_path) == [tmp_path / "decode_a", tmp_path / "decode_b"]
+    assert decoded_folders(tmp_path / "decode_b") == [tmp_path / "decode_b"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty holds no decoding.*that of a run: exp/mini/full-dense"):
+        decoded_folders(tmp_path / "empty")

@@ -258,6 +258,8 @@ def test_decoding_writes_every_utterance_once_and_is_not_repeated(tiny_corpus, t
     record = read_json(folder / "decode.json")
     for name in ("ref.trn", "hyp.trn"):
         assert len((folder / name).read_text().splitlines()) == len(ids) == record["utterances"]
+    durations = [float(line.split()[1]) for line in (folder / "utt2dur").read_text().splitlines()]
+    assert sum(durations) == pytest.approx(3600 * record["audio_hours"], abs=1e-3 * len(ids))
     (tmp_path / config.name / "model.safetensors").unlink()
     decode(config, "asrsparse decode")
     assert read_json(folder / "decode.json") == record

@@ -1,7 +1,13 @@
 """Alignment, counts and files in sclite's form."""
 
+import random
+import re
+from collections import Counter
+
+import jiwer
 import kaldialign
 import pytest
+from decoded import VOCABULARY, decoded, needs_sctk, sctk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +59,95 @@ def test_counts_agree_with_kaldialign(reference, hypothesis):
         expected["del"],
         expected["sub"],
     )
+
+
+def random_pair(rng, kind):
+    """A reference and a hypothesis of one kind."""
+    vocabulary = [f"w{number}" for number in range(rng.choice([2, 5, 20, 1000]))]
+    reference = rng.choices(vocabulary, k=rng.randint(200, 600) if kind == "long" else rng.randint(1, 25))
+    other = rng.choices(vocabulary, k=rng.randint(1, 25))
+    share = rng.choice([0.02, 0.1, 0.3, 0.6])
+    noisy = " ".join(
+        rng.choice(["", "x", f"{word} y", rng.choice(vocabulary)]) if rng.random() < share else word
+        for word in reference
+    )
+    return {
+        "equal": (reference, list(reference)),
+        "empty": ([], []),
+        "no reference": ([], other),
+        "no hypothesis": (reference, []),
+        "disjoint": (reference, [f"x{word}" for word in other]),
+        "unrelated": (reference, other),
+    }.get(kind, (reference, noisy.split()))
+
+
+def test_ten_thousand_pairs_of_every_kind_agree_with_kaldialign_and_jiwer():
+    """With kaldialign in insertions, deletions, substitutions; with jiwer in their sum: it may choose another of the
+
+    alignments with the fewest errors, in which two substitutions are an insertion and a deletion.
+    """
+    rng = random.Random(0)
+    kinds = ("equal", "empty", "no reference", "no hypothesis", "disjoint", "unrelated", "noisy", "noisy", "noisy")
+    pairs = [random_pair(rng, "long" if number % 100 == 0 else kinds[number % 9]) for number in range(10_000)]
+    ours = [count_errors(align(*pair)) for pair in pairs]
+    theirs = [kaldialign.edit_distance(*pair) for pair in pairs]
+    expected = [(d["ins"], d["del"], d["sub"], d["total"]) for d in theirs]
+    assert [(c.insertions, c.deletions, c.substitutions, c.errors) for c in ours] == expected
+    words = jiwer.process_words(*([" ".join(pair[side]) for pair in pairs] for side in (0, 1)))
+    assert [c.errors for c in ours] == [errors_of_jiwer(chunks) for chunks in words.alignments]
+    assert pooled(ours).errors == words.insertions + words.deletions + words.substitutions
+    assert pooled(ours).rate == pytest.approx(words.wer)
+
+
+def errors_of_jiwer(chunks):
+    sizes = Counter()
+    for chunk in chunks:
+        length = max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
+        sizes[chunk.type] += length
+    return sizes["insert"] + sizes["delete"] + sizes["substitute"]
+
+
+def sclite_scores(folder, utterances):
+    """sclite's (correct, substitutions, deletions, insertions) by trn id, and the numbers of its line Sum/Avg."""
+    write_decoded(folder, utterances)
+    command = "sclite -s -e utf-8 -i rm -r ref.trn trn -h hyp.trn trn -o pralign sum stdout"
+    printed = sctk(folder, command)
+    found = re.findall(r"id: \((\S+)\)\nScores: \(#C #S #D #I\) ([\d ]+)", printed)
+    total = next(line for line in printed.splitlines() if "Sum/Avg" in line)
+    return {key: tuple(map(int, numbers.split())) for key, numbers in found}, re.findall(r"[\d.]+", total)
+
+
+def our_scores(utterances):
+    counts = {u.trn_id: u.word_errors for u in utterances}
+    return {key: (c.correct, c.substitutions, c.deletions, c.insertions) for key, c in counts.items()}
+
+
+@needs_sctk
+@pytest.mark.parametrize("error_rate", [0.0, 0.05, 0.2])
+def test_result_has_the_numbers_of_sclite(tmp_path, error_rate):
+    utterances = decoded(error_rate, 400, vocabulary=[*VOCABULARY, "Blue", "été", "o'clock", "well-known"])
+    utterances = [u for u in utterances if u.reference and u.hypothesis]
+    theirs, total = sclite_scores(tmp_path, utterances)
+    assert our_scores(utterances) == theirs
+    ours = next(line for line in format_result(utterances, "x").splitlines() if "Sum/Avg" in line)
+    assert re.findall(r"[\d.]+", ours) == total
+
+
+@needs_sctk
+def test_where_sclite_finds_more_errors_its_own_weights_are_why(tmp_path):
+    """At absurd error rates. sclite weighs 4/3/3: never fewer errors than ours, and never a greater weight."""
+    rng = random.Random(3)
+    pairs = [random_pair(rng, "unrelated") for _ in range(400)]
+    utterances = [Utterance(f"{i:03d}", "s", " ".join(r), " ".join(h)) for i, (r, h) in enumerate(pairs)]
+    theirs, _ = sclite_scores(tmp_path, utterances)
+    differing = 0
+    for key, (correct, *ours) in our_scores(utterances).items():
+        others = theirs[key][1:]
+        assert correct + ours[0] + ours[1] == sum(theirs[key][:3])  # words of the reference
+        assert sum(ours) <= sum(others)
+        assert 4 * ours[0] + 3 * (ours[1] + ours[2]) >= 4 * others[0] + 3 * (others[1] + others[2])
+        differing += sum(ours) != sum(others)
+    assert differing < 0.2 * len(utterances)
 
 
 @given(words)
@@ -141,10 +236,11 @@ def test_missing_files_and_utterances_are_named(tmp_path):
         read_decoded(tmp_path)
     write_trn(tmp_path / "ref.trn", {"s-1": "a", "s-2": "b"})
     write_trn(tmp_path / "hyp.trn", {"s-1": "a"})
-    with pytest.raises(ValueError, match=r"hyp.trn lacks 1 utterances of the other trn file: s-2"):
+    message = r"hyp.trn lacks 1 utterances of the other trn file: s-2\. The first stands at .*ref.trn:2\."
+    with pytest.raises(ValueError, match=message):
         read_decoded(tmp_path)
     write_trn(tmp_path / "hyp.trn", {f"s-{number}": "a" for number in range(1, 8)})
-    with pytest.raises(ValueError, match=r"ref.trn lacks 5 utterances .*: s-3, s-4, s-5, \.\.\."):
+    with pytest.raises(ValueError, match=r"ref.trn lacks 5 utterances .*: s-3, s-4, s-5, \.\.\..*hyp.trn:3\."):
         read_decoded(tmp_path)
 
 
@@ -153,6 +249,34 @@ def test_utterances_outside_utt2spk_are_named(tmp_path):
     write_trn(tmp_path / "ref.trn", {"s-1": "a", "t-2": "b"})
     write_trn(tmp_path / "hyp.trn", {"s-1": "a", "t-2": "b"})
     with pytest.raises(ValueError, match=r"utt2spk does not name 1 utterances of ref.trn: t-2"):
+        read_decoded(tmp_path)
+
+
+def test_durations_come_back_and_old_ones_go(tmp_path):
+    utterances = [Utterance("b", "s", "x", "x", 1.25), Utterance("a", "t", "x", "x", 12.34567)]
+    write_decoded(tmp_path, utterances)
+    assert (tmp_path / "utt2dur").read_text() == "a 12.3457\nb 1.2500\n"
+    assert {u.id: u.duration for u in read_decoded(tmp_path)} == {"a": 12.3457, "b": 1.25}
+    write_decoded(tmp_path, [Utterance("a", "t", "x", "x")])
+    assert [u.duration for u in read_decoded(tmp_path)] == [None]
+    with pytest.raises(ValueError, match=r"Duration of a: got -1, allowed are seconds above 0"):
+        Utterance("a", "s", "x", "x", -1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a 1.5\nb\n", r"utt2dur:2: got 'b', allowed is `utterance seconds`, above 0"),
+        ("a 1.5\nb -2\n", r"utt2dur:2: got 'b -2'"),
+        ("a 0.0\nb 2\n", r"utt2dur:1: got 'a 0.0'"),
+        ("a 1.5\nb nan\n", r"utt2dur:2: got 'b nan'"),
+        ("a 1.5\n", r"utt2dur lacks 1 utterances of ref.trn: b\. Decode again"),
+    ],
+)
+def test_damaged_durations_are_named(tmp_path, content, message):
+    write_decoded(tmp_path, [Utterance("a", "s", "x", "x", 1.5), Utterance("b", "s", "x", "x", 2)])
+    (tmp_path / "utt2dur").write_text(content)
+    with pytest.raises(ValueError, match=message):
         read_decoded(tmp_path)
 
 
