@@ -10,7 +10,8 @@ Trains speech recognisers on less data and with fewer weights, and compares them
   ./run.sh test [PYTEST_ARGUMENT ...]            set up .venv (once), then ruff, mypy and the tests
 
 Options
-  --recipe NAME        mini (default; a corpus synthesised on the spot), or a corpus that you have: grid, lrs2 or lrs3
+  --recipe NAME        mini (default; a corpus synthesised on the spot), or a corpus that you have: grid, lrs2, lrs3,
+                       librispeech (960 h), librispeech_100, or kaldi (any Kaldi data directories)
   --corpus-dir DIR     where the corpus lies; all but mini need it until stage 1 is done
   --systems "A B"      which systems, in this order (default: full-dense easy2hard masks easy2hard-masks); the first one
                        is what the others are compared with
@@ -23,7 +24,7 @@ Options
 Stages
   1 prepare   corpus -> validated manifests and cuts         data/<corpus>/
   2 train     each system; takes up where it was stopped     exp/<recipe>/<system>/
-  3 decode    each system's averaged model on the test set   exp/<recipe>/<system>/decode_*/
+  3 decode    each system's averaged model on the test sets  exp/<recipe>/<system>/decode_*/
   4 score     word and character errors with intervals       exp/<recipe>/<system>/decode_*/{result.txt,score.json}
   5 report    the table                                      exp/<recipe>/RESULTS.md and results.json
 
@@ -84,6 +85,8 @@ layout() { # what the folder of the recipe's corpus holds
     grid) echo "s1/, s2/, ... and alignments/" ;;
     lrs2) echo "mvlrs_v1/ and its lists, train.txt and so on" ;;
     lrs3) echo "pretrain/, trainval/ and test/" ;;
+    librispeech*) echo "train-clean-100/, dev-clean/ and so on" ;;
+    kaldi) echo "the data directories train/, dev/ and test/" ;;
   esac
 }
 
@@ -101,7 +104,7 @@ check_corpus() {
   elif needs_corpus_dir && ! is_prepared; then
     for word in "${overrides[@]}"; do [[ $word != corpus.corpus_dir=* ]] || return 0; done
     fail "--recipe $recipe needs its corpus: add --corpus-dir DIR, the folder that holds $(layout)." \
-      "README.md says where to get it."
+      "README.md says where to get it; recipes/README.md, how yours becomes one."
   fi
 }
 

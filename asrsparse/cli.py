@@ -45,7 +45,7 @@ commands:
             -> a table
 
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
-  recipe    mini, grid, lrs2, lrs3: corpus, model and length of training together
+  recipe    mini, grid, lrs2, lrs3, librispeech, librispeech_100, kaldi: corpus, model and length of training together
   system    full-dense, easy2hard, masks, easy2hard-masks: pruning and masks together
   pruning   none, random, easy, hard, easy2hard, window, middle, infobatch, epsilon_greedy, ucb, coverage, longest,
             shortest: which utterances an epoch hears

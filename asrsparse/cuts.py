@@ -15,12 +15,12 @@ from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment,
 from rich.progress import track
 
 from asrsparse.corpora.manifests import (
-    SPLITS,
     begin_preparation,
     is_prepared,
     manifest_paths,
     mark_prepared,
     read_split,
+    splits_with,
 )
 from asrsparse.cut_index import CutIndex
 from asrsparse.files import atomic_path
@@ -38,27 +38,32 @@ Item = TypeVar("Item")
 def prepare_cuts(
     manifest_dir: Path,
     cuts_dir: Path,
+    test_splits: Sequence[str] = ("test",),
     tokenizer: str = "char",
     vocab_size: int | None = None,
+    speeds: Sequence[float] = (1.0,),
     min_duration: float = 0.1,
     max_duration: float = 30.0,
     max_left_out: float = 0.05,
     decode_audio: bool = True,
     num_jobs: int | None = None,
 ) -> None:
-    """Writes `<split>_cuts.jsonl`, its index, and `<split>_left_out.tsv` of the three splits, and the tokenizer.
+    """Writes `<split>_cuts.jsonl`, its index, and `<split>_left_out.tsv` of every split, and the tokenizer.
 
     From every split go utterances whose audio or video does not decode, whose video has another length than their
     audio, that have no words, or that are too short. From train and dev go also those that are too long, that have
-    fewer encoder frames than CTC needs for their labels, or that have characters outside the vocabulary; in test they
-    stay, and a warning names them, for without them the error rate would be that of another test set. A second call
-    with the same arguments and manifests returns at once.
+    fewer encoder frames than CTC needs for their labels, or that have characters outside the vocabulary; in test sets
+    they stay, and a warning names them, for without them the error rate would be that of another test set. A second
+    call with the same arguments and manifests returns at once.
 
     Args:
         manifest_dir: What a `prepare_*` of a corpus wrote.
         cuts_dir: Where cuts and tokenizer go.
+        test_splits: The test sets; the other splits are train and dev.
         tokenizer: `char`, or `bpe` for SentencePiece units; trained on the training texts.
         vocab_size: Number of tokens, for `bpe` only.
+        speeds: At which each training utterance is heard, 1.0 among them. At the others it is an utterance of its own,
+            `<id>_sp1.1`, which pruning keeps or drops by itself.
         min_duration: Seconds that an utterance must have.
         max_duration: Seconds that an utterance of train or dev may have.
         max_left_out: The largest share of a split that may be left out before this stops.
@@ -70,29 +75,39 @@ def prepare_cuts(
         ValueError: If an argument is wrong, a manifest is missing, or too many utterances of a split are unusable.
     """
     _check_arguments(tokenizer, vocab_size, min_duration, max_duration)
+    _check_speeds(speeds)
+    splits = splits_with(test_splits)
     arguments = {
-        "manifests": fingerprint(manifest_dir),
+        "manifests": fingerprint(manifest_dir, splits),
+        "test_splits": list(test_splits),
         "tokenizer": tokenizer,
         "vocab_size": vocab_size,
+        "speeds": list(speeds),
         "min_duration": min_duration,
         "max_duration": max_duration,
         "max_left_out": max_left_out,
         "decode_audio": decode_audio,
     }
-    if is_prepared(cuts_dir, arguments) and all(cuts_path(cuts_dir, split).is_file() for split in SPLITS):
+    if is_prepared(cuts_dir, arguments) and all(cuts_path(cuts_dir, split).is_file() for split in splits):
         return
     begin_preparation(cuts_dir)
-    manifests = {split: read_split(manifest_dir, split) for split in SPLITS}
-    units = train_tokenizer([segment.text or "" for segment in manifests["train"][1]], vocab_size)
+    for path in cuts_dir.glob("*_cuts.jsonl"):
+        path.unlink()  # those of a test set that is no longer named would be taken for prepared
+    _, training_texts = read_split(manifest_dir, "train")
+    units = train_tokenizer([segment.text or "" for segment in training_texts], vocab_size)
     units.save(cuts_dir)
-    cuts_of = {
-        split: make_cuts(*recordings_and_supervisions) for split, recordings_and_supervisions in manifests.items()
-    }
-    damage = find_damage([cut for cuts in cuts_of.values() for cut in cuts], num_jobs) if decode_audio else {}
-    for split, cuts in cuts_of.items():
+    for split in splits:
+        cuts = make_cuts(*read_split(manifest_dir, split))
+        # By split, since the same id may be something else in another one.
+        damage = find_damage(cuts, num_jobs) if decode_audio else {}
         left_out = LeftOut(f"{split} cuts", max_left_out)
-        kept = select_cuts(cuts, damage, units, (min_duration, max_duration), left_out, whole_set=split == "test")
-        left_out.close(len(cuts), cuts_dir / f"{split}_left_out.tsv")
+        durations = (min_duration, max_duration)
+        kept = select_cuts(cuts, damage, units, durations, left_out, whole_set=split in test_splits)
+        num_copies = 0
+        if split == "train":
+            copies = perturb_speed(kept, [speed for speed in speeds if speed != 1.0])
+            kept, num_copies = kept + select_cuts(copies, {}, units, durations, left_out), len(copies)
+        left_out.close(len(cuts) + num_copies, cuts_dir / f"{split}_left_out.tsv")
         _write_cuts(cuts_dir, split, kept)
     mark_prepared(cuts_dir, arguments)
 
@@ -101,13 +116,17 @@ def read_cuts(cuts_dir: Path, split: str) -> CutSet:
     """The cuts of one split, read lazily: nothing but the place of the file is in memory.
 
     Raises:
-        ValueError: If there is no such split, or it was never prepared.
+        ValueError: If there is no such split, or the cuts were never prepared.
     """
-    if split not in SPLITS:
-        raise ValueError(f"Unknown split: got {split!r}, allowed are {', '.join(SPLITS)}.")
     path = cuts_path(cuts_dir, split)
     if not path.is_file():
-        raise ValueError(f"No cuts {path}. Run `asrsparse prepare` first.")
+        known = sorted(other.name.removesuffix("_cuts.jsonl") for other in cuts_dir.glob("*_cuts.jsonl"))
+        if not (cuts_dir / ".completed").is_file():
+            raise ValueError(f"No cuts {path}. Run `asrsparse prepare` first.")
+        raise ValueError(
+            f"Unknown split: got {split!r}, those of {cuts_dir} are {', '.join(known)}. Name one of them, or prepare "
+            "another with corpus.test_splits."
+        )
     return CutSet.from_jsonl_lazy(path)
 
 
@@ -116,17 +135,19 @@ def cuts_path(cuts_dir: Path, split: str) -> Path:
     return cuts_dir / f"{split}_cuts.jsonl"
 
 
-def fingerprint(manifest_dir: Path) -> str:
+def fingerprint(manifest_dir: Path, splits: Sequence[str]) -> str:
     """A hash of what the manifests say, so that cuts made from others are known to be old.
 
     Raises:
         ValueError: If a manifest is missing.
     """
     digest = hashlib.blake2b(digest_size=8)
-    for split in SPLITS:
+    for split in splits:
         for path in manifest_paths(manifest_dir, split):
             if not path.is_file():
-                raise ValueError(f"No manifest {path}. Run `asrsparse prepare` for this corpus first.")
+                raise ValueError(
+                    f"No manifest {path}. Run `asrsparse prepare` for this corpus and its test sets first."
+                )
             digest.update(gzip.decompress(path.read_bytes()))  # the compressed file has its time of writing in it
     return digest.hexdigest()
 
@@ -214,6 +235,25 @@ def _from_its_start(segment: SupervisionSegment) -> SupervisionSegment:
     }
     custom = {name: value for name, value in (segment.custom or {}).items() if name != "video"}  # it is the cut's
     return dataclasses.replace(segment, start=0.0, alignment=alignment or None, custom=custom or None)
+
+
+def perturb_speed(cuts: Sequence[MonoCut], speeds: Sequence[float]) -> list[MonoCut]:
+    """Copies of cuts that lhotse plays faster or slower when they are loaded, with the speed at the end of their ids.
+
+    Args:
+        cuts: One cut for each utterance.
+        speeds: Other than 1.
+
+    Raises:
+        ValueError: If a cut has a video, which keeps its speed.
+    """
+    seen = next((cut.id for cut in cuts if speeds and cut.has_custom("video")), None)
+    if seen is not None:
+        raise ValueError(
+            f"corpus.speeds: got {list(speeds)} beside 1.0, but {seen} has a video, which keeps its speed. Prepare the "
+            "corpus without video, or with corpus.speeds=[1.0]."
+        )
+    return [cut.perturb_speed(speed) for cut in cuts for speed in speeds]
 
 
 def select_cuts(
@@ -322,6 +362,14 @@ def _check_arguments(tokenizer: str, vocab_size: int | None, min_duration: float
     if not 0 < min_duration < max_duration:
         raise ValueError(
             f"min_duration and max_duration: got {min_duration} and {max_duration} s, allowed are 0 < min < max."
+        )
+
+
+def _check_speeds(speeds: Sequence[float]) -> None:
+    if 1.0 not in speeds or len(set(speeds)) < len(speeds) or not all(0.5 <= speed <= 2 for speed in speeds):
+        raise ValueError(
+            f"corpus.speeds: got {list(speeds)}, allowed are different factors from 0.5 to 2 with 1.0 among them: "
+            "[0.9,1.0,1.1]."
         )
 
 

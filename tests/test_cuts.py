@@ -18,9 +18,9 @@ from asrsparse.video import video_array, write_video
 TEXT = "bin blue at f two now"
 
 
-def write_manifests(folder: Path, **extra: list[tuple[str, str, float]]) -> Path:
-    """Three splits of four good utterances each, and extra ones of (id, text, seconds)."""
-    for split in SPLITS:
+def write_manifests(folder: Path, splits: tuple[str, ...] = SPLITS, **extra: list[tuple[str, str, float]]) -> Path:
+    """Splits of four good utterances each, and extra ones of (id, text, seconds)."""
+    for split in splits:
         names = [(f"{split}-{number}", TEXT, 1.5) for number in range(4)] + extra.get(split, [])
         recordings = [write_audio(folder / "audio" / f"{name}.flac", seconds) for name, _, seconds in names]
         segments = [SupervisionSegment(n, n, start=0.0, duration=seconds, text=text) for n, text, seconds in names]
@@ -268,6 +268,9 @@ def test_too_many_bad_utterances_stop_the_run(tmp_path):
         ({"tokenizer": "word"}, "tokenizer: got 'word', allowed are char and bpe"),
         ({"tokenizer": "bpe"}, "vocab_size: got None with the tokenizer bpe. Give a number with bpe"),
         ({"vocab_size": 100}, "vocab_size: got 100 with the tokenizer char. Give a number with bpe, none with char"),
+        ({"speeds": [0.9, 1.1]}, r"corpus\.speeds: got \[0\.9, 1\.1\], allowed are different factors from 0\.5 to 2"),
+        ({"speeds": [1.0, 3.0]}, r"corpus\.speeds: got \[1\.0, 3\.0\], allowed are different factors"),
+        ({"test_splits": []}, r"corpus\.test_splits: got \[\], allowed are different names"),
         ({"min_duration": 0.0}, "min_duration and max_duration: got 0.0 and 30.0 s, allowed are 0 < min < max"),
         ({"min_duration": 40.0}, "min_duration and max_duration: got 40.0 and 30.0 s, allowed are 0 < min < max"),
     ],
@@ -294,8 +297,72 @@ def test_cuts_that_were_never_prepared_name_the_remedy(tmp_path):
 
 
 def test_an_unknown_split_names_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match="Unknown split: got 'eval', allowed are train, dev, test"):
-        read_cuts(tmp_path, "eval")
+    write_manifests(tmp_path)
+    cuts_dir = prepare(tmp_path)
+    with pytest.raises(ValueError, match=r"Unknown split: got 'eval', those of .* are dev, test, train\. Name one"):
+        read_cuts(cuts_dir, "eval")
+
+
+# ---- several test sets
+
+
+def test_test_sets_are_those_that_are_named(tmp_path):
+    write_manifests(tmp_path, (*SPLITS, "test-clean", "test-other"))
+    cuts_dir = prepare(tmp_path, test_splits=["test-other", "test-clean"])
+    assert ids(cuts_dir, "test-other") == [f"test-other-{number}" for number in range(4)]
+    with pytest.raises(ValueError, match=r"got 'test', those of .* are dev, test-clean, test-other, train"):
+        read_cuts(cuts_dir, "test")
+    prepare(tmp_path)
+    with pytest.raises(ValueError, match=r"got 'test-clean', those of .* are dev, test, train"):
+        read_cuts(cuts_dir, "test-clean")
+
+
+def test_a_test_set_that_has_no_manifest_names_the_file(tmp_path):
+    write_manifests(tmp_path)
+    with pytest.raises(ValueError, match=r"No manifest .*test-clean_recordings.* for this corpus and its test sets"):
+        prepare(tmp_path, test_splits=["test", "test-clean"])
+
+
+def test_damage_in_one_split_says_nothing_of_the_same_id_in_another(tmp_path):
+    write_manifests(tmp_path, ("train", "dev"))
+    recording = write_audio(tmp_path / "other" / "dev-1.flac", 1.5)
+    segments = [SupervisionSegment("dev-1", "dev-1", start=0.0, duration=1.5, text=TEXT)]
+    recordings = RecordingSet.from_recordings([recording])
+    write_split(tmp_path / "manifests", "test", recordings, SupervisionSet.from_segments(segments))
+    garble(tmp_path / "audio" / "dev-1.flac")
+    cuts_dir = prepare(tmp_path, max_left_out=0.3)
+    assert ids(cuts_dir, "dev") == ["dev-0", "dev-2", "dev-3"]
+    assert ids(cuts_dir, "test") == ["dev-1"]
+
+
+# ---- speed
+
+
+def test_each_speed_of_a_training_utterance_is_an_utterance_of_its_own(tmp_path):
+    write_manifests(tmp_path)
+    cuts_dir = prepare(tmp_path, speeds=[0.9, 1.0, 1.1])
+    cuts = {cut.id: cut for cut in read_cuts(cuts_dir, "train")}
+    originals = [f"train-{number}" for number in range(4)]
+    assert set(cuts) == {f"{name}{speed}" for name in originals for speed in ("", "_sp0.9", "_sp1.1")}
+    assert ids(cuts_dir, "dev") == [f"dev-{number}" for number in range(4)]
+    for name, cut in cuts.items():
+        assert cut.supervisions[0].id == name
+        assert cut.load_audio().shape == (1, cut.num_samples)
+    lengths = [cuts[f"train-0{speed}"].num_samples for speed in ("_sp0.9", "", "_sp1.1")]
+    assert lengths == [26_667, 24_000, 21_818]
+
+
+def test_a_copy_that_is_too_fast_for_its_labels_is_left_out_by_its_own_id(tmp_path):
+    write_manifests(tmp_path, train=[("fast", TEXT, 0.9)])
+    cuts_dir = prepare(tmp_path, speeds=[1.0, 1.25], max_left_out=0.2)
+    assert left_out(cuts_dir, "train") == {"fast_sp1.25": "too short for its labels: 17 encoder frames, CTC needs 21"}
+    assert "fast" in ids(cuts_dir, "train")
+
+
+def test_video_keeps_its_speed(tmp_path):
+    write_video_manifests(tmp_path, {"good": 38})
+    with pytest.raises(ValueError, match=r"corpus\.speeds: got \[0\.9\] beside 1\.0, but good has a video"):
+        prepare(tmp_path, speeds=[0.9, 1.0])
 
 
 # ---- frames

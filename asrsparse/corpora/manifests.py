@@ -1,6 +1,8 @@
 """What every `prepare_*` shares: manifest files, their writing, and how a finished preparation is known."""
 
 import dataclasses
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,29 @@ from lhotse import RecordingSet, SupervisionSet, load_manifest, validate_recordi
 from asrsparse.files import atomic_path, read_json, write_json
 
 SPLITS = ("train", "dev", "test")
+"""Those of a corpus with one test set."""
+
+
+def splits_with(test_splits: Sequence[str]) -> tuple[str, ...]:
+    """All splits of a corpus: train, dev and its test sets.
+
+    Args:
+        test_splits: Names of folders and files.
+
+    Raises:
+        ValueError: If there is none, one twice, or one whose name is taken or no name.
+
+    Example:
+        >>> splits_with(["test-clean", "test-other"])
+        ('train', 'dev', 'test-clean', 'test-other')
+    """
+    wrong = [name for name in test_splits if name in ("train", "dev") or not re.fullmatch(r"\w[\w.-]*", name)]
+    if wrong or not test_splits or len(set(test_splits)) < len(test_splits):
+        raise ValueError(
+            f"corpus.test_splits: got {list(test_splits)}, allowed are different names of letters, digits, '_', '-' "
+            "and '.', but for train and dev, from which utterances that cannot be trained on are left out."
+        )
+    return ("train", "dev", *test_splits)
 
 
 def manifest_paths(manifest_dir: Path, split: str) -> tuple[Path, Path]:
@@ -44,7 +69,10 @@ def read_split(manifest_dir: Path, split: str) -> tuple[RecordingSet, Supervisio
     paths = manifest_paths(manifest_dir, split)
     for path in paths:
         if not path.is_file():
-            raise ValueError(f"No manifest {path}. Run `asrsparse prepare` first (known splits: {', '.join(SPLITS)}).")
+            known = sorted(other.name.split("_recordings.")[0] for other in manifest_dir.glob("*_recordings.*"))
+            raise ValueError(
+                f"No manifest {path}. Run `asrsparse prepare` first (splits there: {', '.join(known) or 'none'})."
+            )
     return load_manifest(paths[0]), load_manifest(paths[1])
 
 

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from asrsparse.corpora.manifests import is_prepared, manifest_paths, mark_prepared, read_split, write_split
+from asrsparse.corpora.manifests import is_prepared, manifest_paths, mark_prepared, read_split, splits_with, write_split
 from asrsparse.video import video_array
 
 
@@ -53,8 +53,26 @@ def test_the_same_id_twice_is_refused(tmp_path):
 
 
 def test_a_split_that_was_never_prepared_names_the_remedy(tmp_path):
-    with pytest.raises(ValueError, match=r"No manifest .*dev_recordings.*asrsparse prepare.*train, dev, test"):
-        read_split(tmp_path, "dev")
+    with pytest.raises(ValueError, match=r"No manifest .*train_recordings.*asrsparse prepare.*splits there: none"):
+        read_split(tmp_path, "train")
+    write(tmp_path, utterance(tmp_path))
+    with pytest.raises(ValueError, match=r"No manifest .*train_recordings.*asrsparse prepare.*splits there: dev"):
+        read_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("names", "got"),
+    [
+        ([], r"\[\]"),
+        (["dev"], r"\['dev'\]"),
+        (["test", "test"], r"\['test', 'test'\]"),
+        (["../test"], r"\['\.\./test'\]"),
+        ([""], r"\[''\]"),
+    ],
+)
+def test_test_sets_have_names_of_their_own(names, got):
+    with pytest.raises(ValueError, match=rf"corpus\.test_splits: got {got}, allowed are different names of letters"):
+        splits_with(names)
 
 
 def test_prepared_means_with_these_very_arguments(tmp_path):

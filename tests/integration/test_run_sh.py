@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+RECIPES = ["mini", "grid", "lrs2", "lrs3", "librispeech", "librispeech_100", "kaldi"]
 SYSTEMS = ["full-dense", "easy2hard", "masks", "easy2hard-masks"]
 TOOLS = [
     "awk",
@@ -52,7 +53,7 @@ def call(*command: str | Path, cwd: Path, **env: str) -> subprocess.CompletedPro
 def clone(tmp_path: Path) -> Path:
     """A copy of the scripts whose commands only write down their arguments, one line a call, into calls.txt."""
     root = tmp_path / "a clone"
-    for name in ["run.sh", "recipes/mini/run.sh", "recipes/grid/run.sh", "recipes/lrs2/run.sh", "recipes/lrs3/run.sh"]:
+    for name in ["run.sh", *(f"recipes/{recipe}/run.sh" for recipe in RECIPES)]:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     for name in SYSTEMS:
@@ -109,7 +110,7 @@ def test_grid_that_is_prepared_needs_no_corpus_folder(clone: Path) -> None:
     assert calls(clone)[1] == "asrsparse train recipe=grid system=masks"
 
 
-@pytest.mark.parametrize("path", ["run.sh", *(f"recipes/{name}/run.sh" for name in ["mini", "grid", "lrs2", "lrs3"])])
+@pytest.mark.parametrize("path", ["run.sh", *(f"recipes/{name}/run.sh" for name in RECIPES)])
 def test_help_explains_stages_options_and_examples_without_set_up(clone: Path, path: str) -> None:
     done = call(clone / path, "--help", cwd=clone.parent)
     assert done.returncode == 0
@@ -124,7 +125,10 @@ def test_help_explains_stages_options_and_examples_without_set_up(clone: Path, p
         (["--stopstage", "3"], "unknown option '--stopstage'; did you mean --stop-stage? Known: --recipe"),
         (["--system", "masks"], "unknown option '--system'; did you mean --systems?"),
         (["tset"], "unknown word 'tset'; did you mean test?"),
-        (["--recipe", "gird"], "unknown recipe 'gird'; did you mean grid? Known: grid lrs2 lrs3 mini."),
+        (
+            ["--recipe", "gird"],
+            "unknown recipe 'gird'; did you mean grid? Known: grid kaldi librispeech librispeech_100 lrs2 lrs3 mini.",
+        ),
         (["--systems", "full-dense mask"], "unknown system 'mask'; did you mean masks? Known: easy2hard"),
         (["--stage"], "--stage needs a value"),
         (["--jobs", "0"], "--jobs got '0'; allowed are 1 to 99."),
@@ -133,6 +137,8 @@ def test_help_explains_stages_options_and_examples_without_set_up(clone: Path, p
         (["--recipe", "grid"], "needs its corpus: add --corpus-dir DIR"),
         (["--recipe", "lrs3"], "needs its corpus: add --corpus-dir DIR, the folder that holds pretrain/, trainval/"),
         (["--recipe", "lrs2"], "needs its corpus: add --corpus-dir DIR, the folder that holds mvlrs_v1/ and its"),
+        (["--recipe", "librispeech"], "the folder that holds train-clean-100/, dev-clean/ and so on"),
+        (["--recipe", "kaldi"], "the folder that holds the data directories train/, dev/ and test/"),
         (["--recipe", "grid", "--corpus-dir", "nowhere"], "--corpus-dir got 'nowhere', which is no folder"),
         (["--recipe", "grid", "--corpus-dir", "empty"], "--corpus-dir got 'empty', which is empty"),
         (["--corpus-dir", "empty"], "mini is synthesised and needs none"),

@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# The recipe librispeech_100 from its corpus to its WER table; takes the options of ../../run.sh, which --help explains.
+set -euo pipefail
+exec "$(dirname "${BASH_SOURCE[0]}")/../../run.sh" --recipe librispeech_100 "$@"
