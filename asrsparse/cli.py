@@ -34,6 +34,10 @@ commands:
             what masks, weights and gradients of runs did, their densities, FLOPs and WER -> a table, masks.html and
             masks.json in their folder; dense runs beside masked ones
   config    print the composed configuration
+  export KIND RUN_DIR OUTPUT_DIR [key=value ...]
+            a finished model -> a new folder for other programs. Kinds: espnet (ESPnet's Speech2Text opens it),
+            huggingface (weights, model card, tokenizer; push=OWNER/NAME uploads it; language=en license=apache-2.0
+            stand on the card), onnx (waveform -> CTC log probabilities). data_dir=DIR: where the corpus lies now
 
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
   recipe    mini, grid, lrs2, lrs3: corpus, model and length of training together
@@ -61,15 +65,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; a mistake of the user ends in one message and exit status 2, not in a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parsed = _parser().parse_args(arguments)
-    if parsed.command not in COMMANDS:
-        close = difflib.get_close_matches(parsed.command, COMMANDS, n=1)
+    known = [*COMMANDS, *PLAIN]
+    if parsed.command not in known:
+        close = difflib.get_close_matches(parsed.command, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        _fail(f"Unknown command: got {parsed.command!r}, allowed are {', '.join(COMMANDS)}.{hint}")
+        _fail(f"Unknown command: got {parsed.command!r}, allowed are {', '.join(known)}.{hint}")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("asrsparse").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     try:
         if parsed.command == "report" and parsed.overrides and parsed.overrides[0] in PAGES:
             PAGES[parsed.overrides[0]](parsed.overrides[1:])
+            return
+        if parsed.command in PLAIN:
+            PLAIN[parsed.command](parsed.overrides)
             return
         from asrsparse.config import compose_config
 
@@ -224,3 +232,21 @@ COMMANDS: dict[str, Callable[["DictConfig", str], None]] = {
     "report": _report,
     "config": _config,
 }
+
+
+def _export(words: Sequence[str]) -> None:
+    from asrsparse.export.kinds import KINDS, export
+
+    places = [word for word in words if "=" not in word]
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    if len(places) != 3:
+        raise ValueError(
+            f"export: got {' '.join(words) or 'nothing'}, allowed are a kind ({', '.join(KINDS)}), the folder of a "
+            "run, a new folder, and options as key=value: asrsparse export espnet exp/mini/full-dense exported."
+        )
+    export(places[0], Path(places[1]), Path(places[2]), options)
+    sys.stdout.write(f"{places[2]}\n")
+
+
+PLAIN: dict[str, Callable[[Sequence[str]], None]] = {"export": _export}
+"""Commands that take folders and options of their own, and no configuration."""
