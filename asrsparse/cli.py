@@ -43,6 +43,10 @@ commands:
   breakdown DIR ... [json=FILE]
             the WER of decodings, or of all decodings of runs, by speaker, duration and ratio of signal to noise
             -> a table
+  export KIND RUN_DIR OUTPUT_DIR [key=value ...]
+            a finished model -> a new folder for other programs. Kinds: espnet (ESPnet's Speech2Text opens it),
+            huggingface (weights, model card, tokenizer; push=OWNER/NAME uploads it; language=en license=apache-2.0
+            stand on the card), onnx (waveform -> CTC log probabilities). data_dir=DIR: where the corpus lies now
 
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
   recipe    mini, grid, lrs2, lrs3, librispeech, librispeech_100, kaldi: corpus, model and length of training together
@@ -316,3 +320,19 @@ PLAIN: dict[str, Callable[[Sequence[str]], None]] = {
     "transcribe": _transcribe,
 }
 """Commands that take folders and files, and no Hydra overrides."""
+def _export(words: Sequence[str]) -> None:
+    from asrsparse.export.kinds import KINDS, export
+
+    places = [word for word in words if "=" not in word]
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    if len(places) != 3:
+        raise ValueError(
+            f"export: got {' '.join(words) or 'nothing'}, allowed are a kind ({', '.join(KINDS)}), the folder of a "
+            "run, a new folder, and options as key=value: asrsparse export espnet exp/mini/full-dense exported."
+        )
+    export(places[0], Path(places[1]), Path(places[2]), options)
+    sys.stdout.write(f"{places[2]}\n")
+
+
+PLAIN: dict[str, Callable[[Sequence[str]], None]] = {"export": _export}
+"""Commands that take folders and options of their own, and no configuration."""

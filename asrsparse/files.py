@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,35 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path`, which is renamed to `path` when the block succeeds, and else goes away.
+
+    Raises:
+        ValueError: If `path` is a file, or a folder that is not empty: nothing is overwritten.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "exported"
+        >>> with atomic_folder(target) as temporary:
+        ...     write_text(temporary / "README.md", "...")
+        >>> [file.name for file in target.iterdir()]
+        ['README.md']
+    """
+    path = Path(os.path.abspath(path))  # `.` has no name
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        kind = "a folder that is not empty" if path.is_dir() else "a file"
+        raise ValueError(f"{path} is {kind}; allowed is a new or empty folder. Name another one, or delete it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ No mask is needed, since the zeros say it all (`structured`). The result is a pl
 computes the same, trains on, exports, and is faster and smaller on any device.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -96,6 +97,49 @@ def fit_to(model: nn.Module, state_dict: Mapping[str, Tensor], kinds: Sequence[U
         num_units = each.kind.num_units(each.module)
         if num_saved < num_units:
             each.kind.keep(each.module, torch.arange(num_units) < num_saved)
+
+
+@torch.no_grad()
+def widen(
+    model: nn.Module, state_dict: Mapping[str, Tensor], kinds: Sequence[UnitKind] = DEFAULT_KINDS
+) -> dict[str, Tensor]:
+    """Brings a compacted model's state dict back to full size, with zeros for the units that left.
+
+    For programs that know layers of one size alone. A unit of zeros is heard by none, so the outputs stay the same up
+    to rounding. Units keep their order, not their numbers: those that are left become the first ones.
+
+    Args:
+        model: The model of full size; it stays as it is.
+        state_dict: Of the compacted one.
+        kinds: Those of the compaction.
+
+    Raises:
+        ValueError: If a shape fits no number of units.
+
+    Example:
+        >>> from asrsparse.masks.structured import FeedForwardUnits
+        >>> build = lambda: nn.Sequential(nn.TransformerEncoderLayer(d_model=8, nhead=2, dim_feedforward=32))
+        >>> kinds = [FeedForwardUnits("linear1", "linear2")]
+        >>> small, model = build(), build()
+        >>> _ = small[0].linear2.weight.data[:, 10:].zero_()
+        >>> _ = compact(small, kinds)
+        >>> wide = widen(model, small.state_dict(), kinds)
+        >>> wide["0.linear2.weight"].shape, bool(wide["0.linear2.weight"][:, 10:].any())
+        (torch.Size([8, 32]), False)
+    """
+    places = copy.deepcopy(model)
+    for values in (*places.parameters(), *places.buffers()):
+        values.data = torch.arange(values.numel(), dtype=torch.float64).view(values.shape)
+    fit_to(places, state_dict, kinds)  # what is left of each tensor now says where in the full one it stood
+    kept, full = places.state_dict(), model.state_dict()
+    return {name: _spread(values, kept[name].long(), full[name].shape) for name, values in state_dict.items()}
+
+
+def _spread(values: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
+    """Puts values at their places in a tensor of zeros, which count along its memory."""
+    spread = values.new_zeros(shape)
+    spread.view(-1)[places.flatten()] = values.flatten()
+    return spread
 
 
 def _find_plain_units(model: nn.Module, kinds: Sequence[UnitKind]) -> list[Units]:

@@ -45,9 +45,9 @@ class Fusion(nn.Module):
     def forward(self, audio: Encoded, video: Encoded) -> Encoded:
         """Fuses the frames that both have: the shorter one ends an utterance."""
         (heard, heard_lens), (seen, seen_lens) = audio, video
-        length = min(heard.size(1), seen.size(1))
+        heard, seen = heard[:, : seen.size(1)], seen[:, : heard.size(1)]  # both at once, and traceable
         keeps_audio, keeps_video = self._kept(len(heard), heard.device)
-        both = torch.cat([heard[:, :length] * keeps_audio, seen[:, :length] * keeps_video], dim=-1)
+        both = torch.cat([heard * keeps_audio, seen * keeps_video], dim=-1)
         fused = self.output(torch.relu(self.norm(self.hidden(both))))
         # In float32 also under autocast, as what encoders give.
         return fused.float(), torch.minimum(heard_lens, seen_lens)

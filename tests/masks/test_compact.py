@@ -10,7 +10,7 @@ from torch import nn
 from asrsparse.checkpoints import load_weights, save_weights
 from asrsparse.decode import GreedyCTC, JointBeamSearch
 from asrsparse.masks import LearnedMask, SparseMasks
-from asrsparse.masks.compact import compact, fit_to
+from asrsparse.masks.compact import compact, fit_to, widen
 from asrsparse.masks.structured import FeedForwardUnits, find_units
 
 ENCODER_GATES = ["self_attn.linear_out", "feed_forward.w_2", "feed_forward_macaron.w_2", "conv_module.pointwise_conv2"]
@@ -261,3 +261,18 @@ def test_layers_of_torch_shrink_too(training, norm_first):
     with torch.set_grad_enabled(training):
         before, after = layer.train(training)(inputs), small.train(training)(inputs)
     assert torch.allclose(after, before, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.4, 1.0])
+def test_a_compacted_model_in_full_size_computes_the_same(dense, density):
+    small, full = shrink(simulate(dense, density)), copy.deepcopy(dense)
+    before = copy.deepcopy(full.state_dict())
+    wide = widen(full, small.state_dict())
+    assert same(full.state_dict(), before)
+    full.load_state_dict(wide)
+    for one, other in zip(outputs(full), outputs(small), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_what_was_never_compacted_is_widened_to_itself(dense):
+    assert same(widen(dense, dense.state_dict()), dense.state_dict())

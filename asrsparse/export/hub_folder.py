@@ -1,0 +1,154 @@
+"""A finished run -> a folder in Hugging Face's style, and back; upload when asked."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from asrsparse import __version__
+from asrsparse.checkpoints import load_weights, save_weights
+from asrsparse.config import build, flatten
+from asrsparse.export.finished_run import FinishedRun, require
+from asrsparse.files import atomic_folder, read_json, write_json, write_text
+from asrsparse.masks.compact import fit_to
+from asrsparse.models.asr import ASRModel
+from asrsparse.report import portable_command
+from asrsparse.tokenizer import Tokenizer, load_tokenizer
+
+_OURS = ("asrsparse.models.", "espnet2.asr.")
+_FOR_TRAINING = ("segments", "segments_level")
+
+
+def export_huggingface(
+    run: FinishedRun, output_dir: Path, language: str | None = None, license: str | None = None
+) -> None:
+    """Writes `model.safetensors`, `config.json`, `config.yaml`, the tokenizer and a model card.
+
+    Paths of this machine do not stand in them: those outside the current folder keep their last part.
+
+    Args:
+        run: A finished run.
+        output_dir: A new folder.
+        language: Of the speech, a code such as `en`, for the card.
+        license: For the card.
+
+    Raises:
+        ValueError: If the folder is not empty, or huggingface_hub is not installed.
+    """
+    require("huggingface_hub")
+    from asrsparse.export.model_card import model_card
+
+    settings, card = model_settings(run), model_card(run, language, license)
+    with atomic_folder(output_dir) as folder:
+        save_weights(folder / "model.safetensors", run.model.state_dict(), {"format": "pt"})
+        write_json(folder / "config.json", settings)
+        write_text(folder / "config.yaml", portable_command((run.folder / "config.yaml").read_text(encoding="utf-8")))
+        run.tokenizer.save(folder)
+        write_text(folder / "README.md", card)
+
+
+def model_settings(run: FinishedRun) -> dict[str, Any]:
+    """What `load_exported` makes the model of: its node of the configuration, without what only training needs."""
+    run.config.vocab_size = run.tokenizer.vocab_size
+    node = OmegaConf.to_container(run.config.model, resolve=True)
+    assert isinstance(node, dict)
+    return {
+        "model_type": "asrsparse",
+        "architectures": [type(run.model).__name__],
+        "asrsparse_version": __version__,
+        "vocab_size": run.tokenizer.vocab_size,
+        "modalities": list(run.model.modalities),
+        "sampling_rate": run.sampling_rate,
+        "model": {key: value for key, value in node.items() if key not in _FOR_TRAINING},
+    }
+
+
+def load_exported(folder: Path) -> tuple[ASRModel, Tokenizer]:
+    """Opens a folder of `export_huggingface`, wherever it comes from: it can choose layers, not run code of its own.
+
+    Returns:
+        The model in evaluation mode, and its tokenizer.
+
+    Raises:
+        ValueError: If a file is missing or damaged, they do not belong together, or a class is neither asrsparse's nor
+            ESPnet's.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: no config.json; allowed is a folder that `asrsparse export huggingface` wrote.")
+    settings, tokenizer = read_json(path), load_tokenizer(folder)
+    node = settings.get("model") if isinstance(settings, dict) else None
+    if not isinstance(node, dict) or node.get("vocab_size") != tokenizer.vocab_size:
+        raise ValueError(
+            f"{path} is not the configuration of a model with {tokenizer.vocab_size} tokens. Export again."
+        )
+    _check_classes(path, node)
+    model: ASRModel = build(OmegaConf.create(node))
+    _load(model, folder / "model.safetensors")
+    return model.eval(), tokenizer
+
+
+def _load(model: ASRModel, path: Path) -> None:
+    weights = load_weights(path)
+    try:
+        fit_to(model, weights)
+        model.load_state_dict(weights)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[:2][-1].strip()
+        raise ValueError(f"{path} is of another model than config.json describes: {reason} Export again.") from None
+
+
+def _check_classes(path: Path, node: dict[str, Any]) -> None:
+    """Refuses what Hydra would call by its name: a file from elsewhere names the layers, and nothing else.
+
+    Raises:
+        ValueError: If a name is not that of a module defined in `asrsparse.models` or `espnet2.asr`.
+    """
+    for key, target in flatten(OmegaConf.create(node)).items():
+        if key.rpartition(".")[2] == "_target_" and not _is_layer(target):
+            raise ValueError(
+                f"{path}: {key} is {target!r}; allowed are classes of {' and '.join(_OURS)} that are modules of torch."
+            )
+
+
+def _is_layer(target: Any) -> bool:
+    """Whether it names a class where it is defined: `asrsparse.models.asr.torch.hub.load` begins well, and is none."""
+    if not isinstance(target, str) or not target.startswith(_OURS):
+        return False
+    try:
+        found = get_class(target)
+    except (ValueError, ImportError):
+        return False
+    return issubclass(found, torch.nn.Module) and f"{found.__module__}.{found.__qualname__}" == target
+
+
+def check_repository(name: str) -> None:
+    """Checks the name to upload to, before any work is done.
+
+    Raises:
+        ValueError: If it is not of the form OWNER/NAME.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ValueError(f"push: got {name!r}, allowed is OWNER/NAME of a repository on the hub.")
+
+
+def upload(folder: Path, repository: str) -> None:
+    """Uploads an exported folder to Hugging Face's hub, with the login that `huggingface_hub` knows.
+
+    A repository that does not exist is made, as a private one: to show it to others is for its owner to do.
+
+    Args:
+        folder: What was exported.
+        repository: OWNER/NAME.
+
+    Raises:
+        OSError: If the hub refuses it; the folder stays.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(repository, private=True, exist_ok=True)
+    api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Export by asrsparse")

@@ -1,0 +1,57 @@
+"""A run that really trained, decoded and was scored: what exports are made of."""
+
+import copy
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from micro import MICRO
+
+from asrsparse.config import compose_config
+from asrsparse.decode import decode
+from asrsparse.export.finished_run import FinishedRun, read_run
+from asrsparse.masks.compact import compact
+from asrsparse.masks.structured import find_units
+from asrsparse.models.asr import ASRModel
+from asrsparse.score import score
+from asrsparse.train import train
+
+
+@pytest.fixture(scope="session")
+def settings(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides of the run."""
+    exp_dir = tmp_path_factory.mktemp("exp")
+    places = [f"data_dir={tiny_corpus}", f"exp_dir={exp_dir}"]
+    return [*MICRO, *places, "trainer.num_epochs=4", "trainer.accelerator=cpu", "optim.lr=5e-3", "model.ctc_weight=0.5"]
+
+
+@pytest.fixture(scope="session")
+def run_dir(settings: list[str]) -> Path:
+    """The folder of the run; its joint search has a beam of 3."""
+    greedy = compose_config(settings)
+    train(greedy, "asrsparse train recipe=mini")
+    logging.getLogger("asrsparse").handlers.clear()
+    folder = Path(greedy.run_dir)
+    for config in (greedy, compose_config([*settings, "decode=joint", "decode.decoder.beam_size=3"])):
+        decode(config, f"/opt/env/bin/asrsparse decode decode={config.decode.method}")
+        score(folder / f"decode_test_{config.decode.method}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(run_dir: Path) -> FinishedRun:
+    """The run, read back."""
+    return read_run(run_dir)
+
+
+@pytest.fixture(scope="session")
+def compacted(run: FinishedRun) -> ASRModel:
+    """Its model without some units of each kind."""
+    small = copy.deepcopy(run.model)
+    with torch.no_grad():
+        for units in find_units(small):
+            columns = units.kind.columns_per_unit(units.module)
+            units.kind.gate(units.module).weight[:, :columns] = 0.0
+    compact(small)
+    return small
