@@ -6,8 +6,6 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-logger = logging.getLogger(__name__)
-
 CURVES = ("dev_loss", "loss", "dev_wer")
 
 Curve = dict[int, float]
@@ -19,6 +17,8 @@ def read_curves(run_dir: Path) -> dict[str, Curve]:
 
     A run that was stopped and resumed has several files; what was trained again counts once.
     """
+    if not any((run_dir / "tensorboard").glob("events.*")):
+        return {}
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each step that was trained again
     log = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0})
     log.Reload()

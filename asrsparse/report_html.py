@@ -1,6 +1,7 @@
 """A report as one page that needs no other file and no network: report.html."""
 
 import html
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from asrsparse.learning_curves import CURVES, Curve, read_curves
@@ -40,6 +42,7 @@ def write_html(path: Path, report: Report, runs: Runs) -> None:
         report: What it shows.
         runs: The folder of each run, by its name in the report.
     """
+    commands = commands_of(report).items()
     sections = [
         _warning(left_out_of(report)),
         *(part for section in report.sections for part in _section_parts(report, section)),
@@ -50,7 +53,7 @@ def write_html(path: Path, report: Report, runs: Runs) -> None:
         "<h2>Environments</h2>",
         _list(environment_lines(report.runs)),
         "<h2>Commands</h2>",
-        *(f"<h3>{html.escape(k)}</h3><pre>{html.escape(v)}</pre>" for k, v in commands_of(report).items()),
+        *(f"<details><summary>{html.escape(k)}</summary><pre>{html.escape(v)}</pre></details>" for k, v in commands),
         "<h2>How to read this</h2>",
         _list([*notes_of(report), "Plots: bars are the intervals; points of equal cost stand beside one another."]),
     ]
@@ -63,7 +66,7 @@ def _section_parts(report: Report, section: Section) -> list[str]:
     for title, columns in tables_of(report, section).items():
         parts += [f"<h3>{title}</h3>", html_table(columns, section.rows)]
     names = [row.name for row in report.runs]
-    height = 3.2 + 0.2 * (len(section.rows) // 3)
+    height = _height([row.name for row in section.rows])
     title = f"WER on {title_of(report, section)} against cost"
     return [*parts, figure(title, lambda *axes: plot_wer(axes, section.rows, names), panels=2, height=height)]
 
@@ -107,11 +110,13 @@ def plot_wer(panels: Sequence[Axes], rows: Sequence[Row], names: Sequence[str]) 
             axes.errorbar(place, 100 * row.wer, 100 * bars, marker=marker, color=color, capsize=2, label=row.name)
         axes.axhline(100 * rows[0].wer, color="grey", linestyle=":", linewidth=1)
         axes.set(xlabel=title, ylabel="WER, % (dotted: the baseline's)", ylim=(0, None))
+        if np.ptp(values) == 0.0:
+            axes.set_xticks([values[0]], [f"{values[0]:.2f}, all of them"])
     _legend(panels[0])
 
 
 def side_by_side(values: Sequence[float]) -> NDArray[np.float64]:
-    """Moves points of (nearly) equal place apart, around it, so that their intervals can be seen.
+    """Moves points of equal place apart, around it and by a few hundredths of the axis, so that all can be seen.
 
     Example:
         >>> side_by_side([10.0, 5.0, 10.0]).round(2).tolist()
@@ -122,7 +127,8 @@ def side_by_side(values: Sequence[float]) -> NDArray[np.float64]:
     group = np.round(places / (0.01 * span))
     for number in np.unique(group):
         members = np.flatnonzero(group == number)
-        places[members] += 0.015 * span * (np.arange(len(members)) - (len(members) - 1) / 2)
+        step = min(0.015, 0.1 / len(members)) * span
+        places[members] += step * (np.arange(len(members)) - (len(members) - 1) / 2)
     return places
 
 
@@ -137,9 +143,8 @@ def _curves(curves: Mapping[str, Mapping[str, Curve]]) -> list[str]:
     if without:
         parts.append(f"<p>Without TensorBoard files: {html.escape(', '.join(without))}.</p>")
     if known:
-        height = 3.2 + 0.2 * (len(curves) // 3)
-        what = ", ".join(_TITLES[name].removesuffix(", %") for name in known)
-        title = f"After each epoch: {what}"
+        title = f"After each epoch: {', '.join(_TITLES[name].removesuffix(', %') for name in known)}"
+        height = _height(list(curves))
         parts.append(figure(title, lambda *axes: plot_curves(axes, known, curves), panels=len(known), height=height))
     return parts
 
@@ -159,10 +164,22 @@ def plot_curves(panels: Sequence[Axes], known: Sequence[str], curves: Mapping[st
             (line,) = axes.plot(list(drawn), [percent * value for value in drawn.values()], label=list(curves)[number])
             line.set(color=f"C{number % _COLORS}", linestyle=_LINES[number // _COLORS % len(_LINES)])
         axes.set(xlabel="epoch", ylabel=_TITLES[curve], yscale="linear" if percent == 100 else "log")
+        if percent == 1:  # 0.6 and not 6 x 10^-1
+            axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
     _legend(panels[0])
 
 
 def _legend(axes: Axes) -> None:
     """One legend for all panels, below them."""
     handles, labels = axes.get_legend_handles_labels()
-    axes.figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    axes.figure.legend(handles, labels, loc="outside lower center", ncols=_legend_columns(labels), fontsize=8)
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    return min(4, max(1, 110 // (max(map(len, names)) + 6)))
+
+
+def _height(names: Sequence[str]) -> float:
+    """Inches that panels with their legend need."""
+    return 3.2 + 0.18 * math.ceil(len(names) / _legend_columns(names))

@@ -75,8 +75,9 @@ def figure(title: str, draw: Callable[..., None], panels: int = 1, height: float
         drawn = Figure(figsize=(8, height), layout="constrained")
         axes = drawn.subplots(1, panels, squeeze=False)[0]
         draw(*axes)
-        if axes[0].get_xlabel() == "epoch":
-            axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+        for one in axes:
+            if one.get_xlabel() == "epoch":
+                one.xaxis.set_major_locator(MaxNLocator(integer=True))
         picture = io.BytesIO()
         drawn.savefig(picture, format="png", dpi=110)
     encoded = base64.b64encode(picture.getvalue()).decode()
@@ -90,10 +91,16 @@ def html_table(columns: Mapping[str, Callable[[Row], str]], rows: Sequence[Row])
         columns: What a row shows, by the title of the column.
         rows: Of the table.
     """
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in columns)
-    lines = ["".join(f"<td>{html.escape(column(row))}</td>" for column in columns.values()) for row in rows]
+    cells = {title: [column(row) for row in rows] for title, column in columns.items()}
+    aligned = {title: _alignment(shown) for title, shown in cells.items()}
+    head = "".join(f"<th{aligned[title]}>{html.escape(title)}</th>" for title in cells)
+    lines = ("".join(f"<td{aligned[t]}>{html.escape(cells[t][row])}</td>" for t in cells) for row in range(len(rows)))
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _alignment(cells: Sequence[str]) -> str:
+    return ' class="number"' if any(re.match(r"[+-]?\d", cell) for cell in cells) else ""
 
 
 def inline(text: str) -> str:
@@ -117,11 +124,12 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{title}</title><style>
-body {{ font-family: sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }}
+body {{ font-family: sans-serif; max-width: 68em; margin: 2em auto; padding: 0 1em; color: #222 }}
 img {{ max-width: 100% }} .wide {{ overflow-x: auto }} table {{ border-collapse: collapse; font-size: .85em }}
-td, th {{ padding: .2em .7em; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd }}
-td:first-child, th:first-child {{ text-align: left }} th {{ border-bottom: 1px solid #222 }}
-.warning {{ background: #fff3cd; padding: .5em 1em }} pre {{ overflow-x: auto; background: #f6f6f6; padding: .5em }}
+td, th {{ padding: .2em .7em; text-align: left; border-bottom: 1px solid #ddd }} th {{ vertical-align: bottom }}
+.number {{ text-align: right }} td.number, td:first-child {{ white-space: nowrap }}
+.warning {{ background: #fff3cd; padding: .5em 1em }} summary {{ cursor: pointer }}
+pre {{ overflow-x: auto; background: #f6f6f6; padding: .5em }}
 </style></head><body><h1>{title}</h1>
 {body}
 </body></html>

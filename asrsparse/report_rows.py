@@ -4,6 +4,7 @@ Reads, of each run, `config.yaml`, `train.json` and `decode_<split>_<method>/{de
 """
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -147,9 +148,11 @@ def gather(selection: Selection) -> Report:
             not scored alike on the same utterances.
     """
     wanted = [(test, name) for test, names in selection.tests.items() for name in names]
-    read = [_read(selection, test, name) for test, name in track(wanted, "Reading", transient=True)]
+    quiet = not sys.stdout.isatty()
+    read = [_read(selection, *one) for one in track(wanted, "Reading", transient=True, disable=quiet)]
     _check_scored_alike(read)
-    sections = [_section(selection, test, read) for test in track(selection.tests, "Comparing", transient=True)]
+    tests = track(selection.tests, "Comparing", transient=True, disable=quiet)
+    sections = [_section(selection, test, read) for test in tests]
     bootstrap, normaliser = Bootstrap(**read[0].score["bootstrap"]), read[0].score["normaliser"]
     named = f"{normaliser['name']}, version {normaliser['version']}"
     return Report(selection.folder.resolve().name, bootstrap, named, sections, selection.left_out)

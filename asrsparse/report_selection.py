@@ -1,6 +1,7 @@
 """Which runs and decodings a report shows: what a recipe lists, or all that is finished in some folders."""
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,7 @@ def _decoded(run: Path, method: str | None) -> dict[Test, bool]:
 
 def _name(run: Path, root: Path) -> str:
     """The path from the folder of the report: the folder's name, unless the runs lie in several recipes."""
-    relative = run.resolve().relative_to(root).as_posix()
+    relative = Path(os.path.relpath(run, root)).as_posix()
     return root.name if relative == "." else relative
 
 

@@ -159,14 +159,14 @@ def _terminal_table(report: Report, section: Section) -> Table:
     columns: Columns = {
         **_who(report),
         "WER %\n[95 %]": words["Err [95 %]"],
-        f"minus\n{section.rows[0].name}": words[f"Err minus {section.rows[0].name} [95 %]"],
+        "minus\nbaseline": words[f"Err minus {section.rows[0].name} [95 %]"],
         "hours\nheard": costs["hours heard"],
         "training\nseconds": costs["training s"],
         "density": costs["density"],
     }
     table = Table(title=f"{escape(report.recipe)}: {escape(describe(section))}", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, title in enumerate(columns):
-        table.add_column(title, justify="right" if number else "left", no_wrap=True)
+        table.add_column(title, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
     for row in section.rows:
         table.add_row(*(escape(column(row)).replace(" [", "\n[") for column in columns.values()))
     return table
