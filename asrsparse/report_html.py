@@ -112,6 +112,8 @@ def plot_wer(panels: Sequence[Axes], rows: Sequence[Row], names: Sequence[str]) 
         axes.set(xlabel=title, ylabel="WER, % (dotted: the baseline's)", ylim=(0, None))
         if np.ptp(values) == 0.0:
             axes.set_xticks([values[0]], [f"{values[0]:.2f}, all of them"])
+        else:
+            axes.set_xlim(0, 1.1 * max(values))
     _legend(panels[0])
 
 
@@ -120,10 +122,10 @@ def side_by_side(values: Sequence[float]) -> NDArray[np.float64]:
 
     Example:
         >>> side_by_side([10.0, 5.0, 10.0]).round(2).tolist()
-        [9.96, 5.0, 10.04]
+        [9.93, 5.0, 10.07]
     """
     places = np.array(values, dtype=np.float64)
-    span = float(np.ptp(places)) or max(float(places.max()), 1.0)
+    span = float(places.max()) or 1.0
     group = np.round(places / (0.01 * span))
     for number in np.unique(group):
         members = np.flatnonzero(group == number)

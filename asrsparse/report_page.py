@@ -128,6 +128,7 @@ body {{ font-family: sans-serif; max-width: 68em; margin: 2em auto; padding: 0 1
 img {{ max-width: 100% }} .wide {{ overflow-x: auto }} table {{ border-collapse: collapse; font-size: .85em }}
 td, th {{ padding: .2em .7em; text-align: left; border-bottom: 1px solid #ddd }} th {{ vertical-align: bottom }}
 .number {{ text-align: right }} td.number, td:first-child {{ white-space: nowrap }}
+td:not(.number) {{ min-width: 9em }}
 .warning {{ background: #fff3cd; padding: .5em 1em }} summary {{ cursor: pointer }}
 pre {{ overflow-x: auto; background: #f6f6f6; padding: .5em }}
 </style></head><body><h1>{title}</h1>

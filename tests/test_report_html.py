@@ -108,9 +108,9 @@ def test_points_stand_where_the_rows_are(tmp_path):
 def test_equal_places_are_moved_apart_and_others_stay():
     places = side_by_side([10.0, 20.0, 10.0, 10.0])
     assert places[1] == 20.0
-    assert sorted(places)[:3] == pytest.approx([9.85, 10.0, 10.15])
+    assert sorted(places)[:3] == pytest.approx([9.7, 10.0, 10.3])
     many = side_by_side([1.0] * 50 + [2.0])
-    assert max(many[:50]) - min(many[:50]) <= 0.1
+    assert max(many[:50]) - min(many[:50]) <= 0.2
 
 
 def test_curves_are_drawn_for_the_runs_that_have_them():
