@@ -165,7 +165,7 @@ def _report(config: "DictConfig", command: str) -> None:
     from asrsparse.report import report
 
     systems = [f"{system}{config.modality.suffix}" for system in config.systems]
-    _show(report(Path(config.exp_dir), systems, method=config.decode.method, splits=list(config.decode.splits)))
+    _print_report(report(Path(config.exp_dir), systems, method=config.decode.method, splits=list(config.decode.splits)))
 
 
 def _report_runs(words: Sequence[str]) -> None:
@@ -174,10 +174,10 @@ def _report_runs(words: Sequence[str]) -> None:
     options = dict(word.split("=", 1) for word in words if "=" in word)
     if set(options) - {"baseline", "method"}:
         raise ValueError(f"report: got {' '.join(words)}, allowed beside folders are baseline=RUN and method=NAME.")
-    _show(report_runs([Path(word) for word in words if "=" not in word], **options))
+    _print_report(report_runs([Path(word) for word in words if "=" not in word], **options))
 
 
-def _show(report: "Report") -> None:
+def _print_report(report: "Report") -> None:
     from rich.console import Console
 
     from asrsparse.report_tables import to_tables

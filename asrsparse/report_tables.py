@@ -237,7 +237,7 @@ def notes_of(report: Report) -> list[str]:
         f"Intervals: 95 %, bootstrap over {bootstrap.unit}s, {bootstrap.resamples} resamples, seed {bootstrap.seed}.",
         f"Err minus {rows[0].name}: paired, both systems on the same resamples; negative is better. P(better) is the "
         "share of resamples with fewer errors (Bisani & Ney 2004).",
-        f"Normaliser: {report.normaliser}. Upper and lower case differ; the space is a character in the CER.",
+        f"Normaliser of both texts: {report.normaliser}. The space is a character in the CER.",
         "Hours heard: speech that training processed, over all epochs.",
         "Training s: of the clock, without validation. Trainings that ran at the same time slowed one another, and "
         "`run.sh` runs two unless it is given `--jobs 1`: compare seconds with care.",
@@ -247,6 +247,8 @@ def notes_of(report: Report) -> list[str]:
             "Density: the share of weights that are not zero. Zeros are simulated sparsity, multiplied like any other "
             "number: a lower density alone saves no time and no memory. The measured seconds say what a system costs."
         )
+    if any(row.ter is not None for row in rows):
+        notes.append("TER: of each system's own tokens; only systems that share a tokenizer can be compared by it.")
     if any("/path/to/" in row.command + row.decode_command for row in rows):
         notes.append("`/path/to/` in a command stands for a folder of the machine that ran it.")
     return notes

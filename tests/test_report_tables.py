@@ -38,7 +38,7 @@ def test_markdown_shows_what_the_rows_hold(exp_dir):
     assert "| masks | 5.25 | 50 | 0.50 | 10 | 700 | 0.420 | 2.60 M | 1.50 | 4.5 | 3 |" in text
     assert "asrsparse train recipe=mini system=masks\nasrsparse decode system=masks\n```" in text
     assert "bootstrap over utterances, 200 resamples, seed 0" in text
-    assert "Normaliser: none, version 1" in text
+    assert "Normaliser of both texts: none, version 1" in text
     assert "- date: `2026-11-20 10:00 UTC`\n- python: `3.11.2`" in text
     assert "rows differ" not in text
     assert "### TER" not in text
@@ -53,6 +53,7 @@ def test_every_table_line_has_the_same_number_of_cells(exp_dir):
         assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1
     assert "### TER\n\n| system | Err [95 %] |\n| --- | ---: |\n| full-dense | - |" in text
     assert "| 12.50 [10.00, 15.00] |" in text
+    assert "only systems that share a tokenizer" in text
 
 
 def test_what_is_missing_is_said_beside_the_numbers(exp_dir):
