@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.table import Table
 
+    from asrsparse.report_rows import Report
+
 logger = logging.getLogger("asrsparse.cli")  # named: as __main__ it would stand outside the package's loggers
 
 EPILOG = """\
@@ -26,6 +28,11 @@ commands:
   decode    model -> hypotheses of the test sets
   score     hypotheses -> WER, CER and token rate with intervals, sclite's files, the worst utterances in worst.txt
   report    the scores of all systems of a recipe -> RESULTS.md, results.json and a table
+  score     hypotheses -> WER and CER with intervals, sclite's files
+  report    the scores of all systems of a recipe -> RESULTS.md, results.{json,csv,tex}, report.html and a table
+  report EXP ... [baseline=RUN] [method=NAME]
+            the same for all finished runs of folders, of any modality and on all their test sets; the others are
+            compared with the first, or with RUN
   report pruning EXP ... [utterance=ID]
             what runs, or all runs of recipes, kept and knew -> pruning.html in their folder, a page of plots
   report noise EXP ...
@@ -87,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         if parsed.command in PLAIN:
             PLAIN[parsed.command](parsed.overrides)
+        if parsed.command == "report" and not all("=" in word for word in parsed.overrides):
+            _report_runs(parsed.overrides)
             return
         from asrsparse.config import compose_config
 
@@ -178,13 +187,27 @@ def _score(config: "DictConfig", command: str) -> None:
 
 
 def _report(config: "DictConfig", command: str) -> None:
-    from rich.console import Console
-
-    from asrsparse.report import report, to_table
+    from asrsparse.report import report
 
     systems = [f"{system}{config.modality.suffix}" for system in config.systems]
-    made = report(Path(config.exp_dir), systems, method=config.decode.method, split=config.decode.splits[0])
-    Console().print(to_table(made))
+    _print_report(report(Path(config.exp_dir), systems, method=config.decode.method, splits=list(config.decode.splits)))
+
+
+def _report_runs(words: Sequence[str]) -> None:
+    from asrsparse.report import report_runs
+
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    if set(options) - {"baseline", "method"}:
+        raise ValueError(f"report: got {' '.join(words)}, allowed beside folders are baseline=RUN and method=NAME.")
+    _print_report(report_runs([Path(word) for word in words if "=" not in word], **options))
+
+
+def _print_report(report: "Report") -> None:
+    from rich.console import Console
+
+    from asrsparse.report_tables import to_tables
+
+    Console().print(*to_tables(report))
 
 
 def _report_pruning(words: Sequence[str]) -> None:

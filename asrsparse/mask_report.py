@@ -15,8 +15,9 @@ from rich.table import Table
 from asrsparse.files import write_json
 from asrsparse.mask_plots import num_layer_panels, plot_bits, plot_density, plot_histograms, plot_layers, plot_norms
 from asrsparse.masked_run import LOG, MaskedRun, read_run
-from asrsparse.report import format_rate, read_stage
-from asrsparse.report_page import common_folder, figure, find_runs, write_page
+from asrsparse.report_page import common_folder, figure, find_runs, html_table, write_page
+from asrsparse.report_stages import read_stage
+from asrsparse.report_tables import format_rate
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ def _sections(runs: Sequence[MaskedRun], rows: Sequence[Row]) -> list[str]:
         "Norm of the weights": lambda axes: plot_norms(axes, runs, "weight_norm"),
     }
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in NOTES)
-    sections = ["<h2>All runs</h2>", _html_table(rows), f"<ul>{notes}</ul>"]
+    sections = ["<h2>All runs</h2>", html_table(COLUMNS, rows), f"<ul>{notes}</ul>"]
     sections += [figure(title, draw, height=3.6) for title, draw in plots.items()]
     for run in runs:
         sections += [f"<h2>{html.escape(run.name)}</h2>", *_sections_of_run(run)]
@@ -209,9 +210,3 @@ def _sections_of_run(run: MaskedRun) -> list[str]:
         figure("Layers", lambda *panels: plot_layers(panels, run), num_layer_panels(run), height),
         figure("Weights after some epochs", lambda *panels: plot_histograms(panels, run), panels=4),
     ]
-
-
-def _html_table(rows: Sequence[Row]) -> str:
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in COLUMNS)
-    lines = ["".join(f"<td>{html.escape(column(row))}</td>" for column in COLUMNS.values()) for row in rows]
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

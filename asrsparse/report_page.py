@@ -4,8 +4,10 @@ import base64
 import html
 import io
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import matplotlib as mpl
 import pyarrow as pa
@@ -14,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from asrsparse.files import write_text
+
+Row = TypeVar("Row")
 
 
 def find_runs(folder: Path, log: str) -> list[Path]:
@@ -54,8 +58,8 @@ def read_log(path: Path, columns: Sequence[str]) -> pa.Table:
 
 
 def common_folder(run_dirs: Sequence[Path]) -> Path:
-    """The folder of the run, or the one that holds all of them."""
-    return Path(os.path.commonpath([run_dir.resolve() for run_dir in run_dirs]))
+    """The folder of the run, or the one that holds all of them; of a link, the one that holds the link."""
+    return Path(os.path.commonpath([os.path.abspath(run_dir) for run_dir in run_dirs]))
 
 
 def figure(title: str, draw: Callable[..., None], panels: int = 1, height: float = 3.2) -> str:
@@ -71,12 +75,43 @@ def figure(title: str, draw: Callable[..., None], panels: int = 1, height: float
         drawn = Figure(figsize=(8, height), layout="constrained")
         axes = drawn.subplots(1, panels, squeeze=False)[0]
         draw(*axes)
-        if axes[0].get_xlabel() == "epoch":
-            axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+        for one in axes:
+            if one.get_xlabel() == "epoch":
+                one.xaxis.set_major_locator(MaxNLocator(integer=True))
         picture = io.BytesIO()
         drawn.savefig(picture, format="png", dpi=110)
     encoded = base64.b64encode(picture.getvalue()).decode()
     return f'<h3>{html.escape(title)}</h3><img alt="{html.escape(title)}" src="data:image/png;base64,{encoded}">'
+
+
+def html_table(columns: Mapping[str, Callable[[Row], str]], rows: Sequence[Row]) -> str:
+    """A table as HTML, wide ones with a bar to scroll.
+
+    Args:
+        columns: What a row shows, by the title of the column.
+        rows: Of the table.
+    """
+    cells = {title: [column(row) for row in rows] for title, column in columns.items()}
+    aligned = {title: _alignment(shown) for title, shown in cells.items()}
+    head = "".join(f"<th{aligned[title]}>{html.escape(title)}</th>" for title in cells)
+    lines = ("".join(f"<td{aligned[t]}>{html.escape(cells[t][row])}</td>" for t in cells) for row in range(len(rows)))
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _alignment(cells: Sequence[str]) -> str:
+    return ' class="number"' if any(re.match(r"[+-]?\d", cell) for cell in cells) else ""
+
+
+def inline(text: str) -> str:
+    """A line of Markdown as HTML, as far as reports use it.
+
+    Example:
+        >>> inline("**Mind** that a < b: `run.sh`")
+        '<strong>Mind</strong> that a &lt; b: <code>run.sh</code>'
+    """
+    text = re.sub(r"`(.*?)`", r"<code>\1</code>", html.escape(text))
+    return re.sub(r"\*\*(.*?)\*\*", r"<strong>\1</strong>", text)
 
 
 def write_page(path: Path, title: str, sections: Sequence[str]) -> None:
@@ -84,10 +119,18 @@ def write_page(path: Path, title: str, sections: Sequence[str]) -> None:
     write_text(path, _PAGE.format(title=html.escape(title), body="\n".join(sections)))
 
 
+# The policy forbids scripts and whatever would come from another file or a network, should a name hold HTML.
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font-family: sans-serif; max-width: 60em; margin: 2em auto; color: #222 }}
-img {{ max-width: 100% }} table {{ border-collapse: collapse }} td, th {{ padding: .1em .8em; text-align: left }}
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title><style>
+body {{ font-family: sans-serif; max-width: 68em; margin: 2em auto; padding: 0 1em; color: #222 }}
+img {{ max-width: 100% }} .wide {{ overflow-x: auto }} table {{ border-collapse: collapse; font-size: .85em }}
+td, th {{ padding: .2em .7em; text-align: left; border-bottom: 1px solid #ddd }} th {{ vertical-align: bottom }}
+.number {{ text-align: right }} td.number, td:first-child {{ white-space: nowrap }}
+td:not(.number) {{ min-width: 9em }}
+.warning {{ background: #fff3cd; padding: .5em 1em }} summary {{ cursor: pointer }}
+pre {{ overflow-x: auto; background: #f6f6f6; padding: .5em }}
 </style></head><body><h1>{title}</h1>
 {body}
 </body></html>

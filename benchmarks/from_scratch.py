@@ -38,7 +38,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from asrsparse.config import compose_config
 from asrsparse.masked_run import read_run
-from asrsparse.report import Row, report
+from asrsparse.report import report
+from asrsparse.report_rows import Row
 
 LEARNED_BELOW = 0.8
 """The word error rate below which a training counts as one that learned. GRID's sentences have six places, and whoever
