@@ -13,10 +13,11 @@ from typing import Any
 from rich.progress import track
 
 from asrsparse.conditions import decoding_name
+from asrsparse.normalisers import normalised, recorded_normaliser
 from asrsparse.report_selection import Selection, Test, modality_of
 from asrsparse.report_stages import read_stage, remedy
 from asrsparse.sclite import ErrorCounts, Utterance, pooled, read_decoded
-from asrsparse.score import Bootstrap, compare
+from asrsparse.score import Bootstrap, check_scored_alike, compare
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def gather(selection: Selection) -> Report:
     wanted = [(test, name) for test, names in selection.tests.items() for name in names]
     quiet = not sys.stdout.isatty()
     read = [_read(selection, *one) for one in track(wanted, "Reading", transient=True, disable=quiet)]
-    _check_scored_alike(read)
+    check_scored_alike([system.name for system in read], [system.score for system in read])
     tests = track(selection.tests, "Comparing", transient=True, disable=quiet)
     sections = [_section(selection, test, read) for test in tests]
     bootstrap, normaliser = Bootstrap(**read[0].score["bootstrap"]), read[0].score["normaliser"]
@@ -164,23 +165,13 @@ def _read(selection: Selection, test: Test, name: str) -> _Decoded:
     train = read_stage(run_dir / "train.json", "train")
     decode = read_stage(decode_dir / "decode.json", "decode")
     score = read_stage(decode_dir / "score.json", "score")
-    utterances = read_decoded(decode_dir)
+    utterances = normalised(read_decoded(decode_dir), recorded_normaliser(score["normaliser"]))
     if pooled(utterance.word_errors for utterance in utterances).rate != score["wer"]:
         raise ValueError(
             f"{decode_dir}: score.json has WER {score['wer']}, but not its ref.trn and hyp.trn, which have changed "
             f"since. {remedy(run_dir, 'score')}"
         )
     return _Decoded(name, run_dir, test, train, decode, score, utterances)
-
-
-def _check_scored_alike(read: Sequence[_Decoded]) -> None:
-    for system in read[1:]:
-        for key in ("bootstrap", "normaliser"):
-            if system.score[key] != read[0].score[key]:
-                raise ValueError(
-                    f"{system.name} was scored with {key} {system.score[key]}, {read[0].name} with "
-                    f"{read[0].score[key]}: numbers of one table are made alike. Run `asrsparse score` for both again."
-                )
 
 
 def _section(selection: Selection, test: Test, read: Sequence[_Decoded]) -> Section:
