@@ -34,6 +34,8 @@ commands:
             what masks, weights and gradients of runs did, their densities, FLOPs and WER -> a table, masks.html and
             masks.json in their folder; dense runs beside masked ones
   config    print the composed configuration
+  sweep     all combinations of overrides with several values (seed=0,1), each trained, decoded and scored; run again,
+            it goes on where it stopped -> exp/<recipe>-sweep/SWEEP.md and a table, means over seeds
 
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
   recipe    mini, grid, lrs2, lrs3: corpus, model and length of training together
@@ -47,13 +49,14 @@ Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The grou
   modality  audio, video, audiovisual: what the model reads; a name of a system gets it behind it (full-dense-video)
   stream    stream/audio=waveform: ResNet-1D in the place of log-mel features
   corpus, model (tiny small base large), optim (adamw sparse_adamw adamw_avsr), trainer (default one_gpu),
-  decode (ctc_greedy joint)
+  decode (ctc_greedy joint), sweep (local slurm: where runs of a sweep run; sweep.jobs of them at the same time)
 
 examples:
   asrsparse prepare recipe=grid corpus.corpus_dir=/data/grid
   asrsparse train recipe=grid system=easy2hard
   asrsparse train recipe=grid pruning=random pruning.keep_ratio=0.5 name=random-50
   torchrun --nproc-per-node 2 -m asrsparse train recipe=grid system=full-dense
+  asrsparse sweep recipe=grid pruning=random,easy2hard pruning.keep_ratio=0.5,0.7 seed=0,1 sweep.jobs=2
 """
 
 
@@ -61,15 +64,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; a mistake of the user ends in one message and exit status 2, not in a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parsed = _parser().parse_args(arguments)
-    if parsed.command not in COMMANDS:
-        close = difflib.get_close_matches(parsed.command, COMMANDS, n=1)
+    known = [*COMMANDS, *PLAIN]
+    if parsed.command not in known:
+        close = difflib.get_close_matches(parsed.command, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        _fail(f"Unknown command: got {parsed.command!r}, allowed are {', '.join(COMMANDS)}.{hint}")
+        _fail(f"Unknown command: got {parsed.command!r}, allowed are {', '.join(known)}.{hint}")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("asrsparse").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     try:
         if parsed.command == "report" and parsed.overrides and parsed.overrides[0] in PAGES:
             PAGES[parsed.overrides[0]](parsed.overrides[1:])
+            return
+        if parsed.command in PLAIN:
+            PLAIN[parsed.command](parsed.overrides)
             return
         from asrsparse.config import compose_config
 
@@ -145,12 +152,11 @@ def _score(config: "DictConfig", command: str) -> None:
     from asrsparse.conditions import decodings
     from asrsparse.score import score
 
-    for folder in (decoding.folder for decoding in decodings(config)):
-        made, source = folder / "score.json", folder / "hyp.trn"
-        if made.is_file() and source.is_file() and made.stat().st_mtime >= source.stat().st_mtime:
-            logger.info("%s is already scored.", folder)
+    for decoding in decodings(config):
+        if decoding.is_scored:
+            logger.info("%s is already scored.", decoding.folder)
         else:
-            score(folder)
+            score(decoding.folder)
 
 
 def _report(config: "DictConfig", command: str) -> None:
@@ -224,3 +230,19 @@ COMMANDS: dict[str, Callable[["DictConfig", str], None]] = {
     "report": _report,
     "config": _config,
 }
+
+
+def _sweep(words: Sequence[str]) -> None:
+    from asrsparse.sweep import sweep
+
+    try:
+        failures = sweep(words)
+    except KeyboardInterrupt:
+        sys.stderr.write("asrsparse: the sweep is stopped. Run the same command again to go on.\n")
+        sys.exit(130)
+    if failures:
+        sys.exit(1)
+
+
+PLAIN: dict[str, Callable[[Sequence[str]], None]] = {"sweep": _sweep}
+"""Commands whose words do not compose one configuration."""
