@@ -25,7 +25,7 @@ from asrsparse.callbacks import (
     Stopwatch,
 )
 from asrsparse.checkpoints import AmongLast, SnapshotChoice, average, load_weights, read_snapshots, save_weights
-from asrsparse.config import build, flatten
+from asrsparse.config import build
 from asrsparse.cut_index import CutIndex
 from asrsparse.cuts import cuts_path, read_cuts
 from asrsparse.datamodule import SpeechDataModule
@@ -39,16 +39,10 @@ from asrsparse.models.asr import ASRModel
 from asrsparse.position import Position
 from asrsparse.pruning import DynamicPruner, ScoreTable, SegmentPruner
 from asrsparse.pruning.scores import Durations
+from asrsparse.run_dir import differences
 from asrsparse.tokenizer import Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
-
-_NOT_PART_OF_A_RUN = (
-    *("corpus", "decode", "recipe_name", "systems", "exp_dir", "run_dir", "hydra", "vocab_size", "modality"),
-    "masks.regime",
-)
-"""Keys that may differ between two sittings of a run: they say where things lie, what happens after training, what
-tables call it, or what other keys say too."""
 
 
 def train(config: DictConfig, command: str) -> dict[str, Any]:
@@ -328,15 +322,11 @@ def peak_memory_gib() -> float:
 def _claim(run_dir: Path, config: DictConfig) -> None:
     """Makes the folder of a run and writes its configuration there, or checks that it holds the same run."""
     path = run_dir / "config.yaml"
-    wanted = _of_the_run(config)
     if path.is_file():
-        found = _of_the_run(OmegaConf.load(path))
-        different = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
-        if different:
-            shown = "; ".join(f"{k}: {found.get(k)} there, {wanted.get(k)} now" for k in different[:5])
+        if different := differences(run_dir, config):
             raise ValueError(
-                f"{run_dir} holds a run with another configuration ({shown}). Give this run another name (name=NAME), "
-                f"or delete the folder to train it anew."
+                f"{run_dir} holds a run with another configuration ({'; '.join(different[:5])}). Give this run another "
+                f"name (name=NAME), or delete the folder to train it anew."
             )
     elif int(os.environ.get("RANK", "0")) == 0:
         write_text(path, OmegaConf.to_yaml(config))
@@ -344,10 +334,3 @@ def _claim(run_dir: Path, config: DictConfig) -> None:
         handler = logging.FileHandler(run_dir / "train.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
         logging.getLogger("asrsparse").addHandler(handler)
-
-
-def _of_the_run(config: Any) -> dict[str, Any]:
-    """The values that make a run what it is, by dotted key; however they came about."""
-    known = OmegaConf.merge(config, {"vocab_size": None})  # else the tokenizer says
-    values = flatten(OmegaConf.create(OmegaConf.to_container(known, resolve=True))).items()
-    return {key: value for key, value in values if not {key, key.split(".")[0]} & set(_NOT_PART_OF_A_RUN)}

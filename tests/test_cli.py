@@ -6,7 +6,8 @@ import pytest
 from decoded import decoded
 
 import asrsparse
-from asrsparse.cli import COMMANDS, PLAIN, main
+from asrsparse.cli import main
+from asrsparse.commands import COMMANDS
 from asrsparse.config import CONF_DIR
 from asrsparse.files import read_json
 from asrsparse.sclite import write_decoded
@@ -60,7 +61,7 @@ def test_help_names_every_command_and_every_group(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    for name in [*COMMANDS, *PLAIN, *(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())]:
+    for name in [*COMMANDS, *(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())]:
         assert f"\n  {name}" in text or f", {name}" in text
 
 

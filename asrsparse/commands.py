@@ -1,0 +1,273 @@
+"""What each command does: reads its words, calls what does the work, prints. Imports what it needs only when it runs.
+
+Most commands take Hydra overrides, of which one configuration is composed (`_composed`); the others take folders, files
+and options of their own.
+"""
+
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from rich.table import Table
+
+    from asrsparse.report_rows import Report
+
+logger = logging.getLogger(__name__)
+
+Command = Callable[[Sequence[str]], None]
+
+
+def _composed(stage: "Callable[[DictConfig, str], None]") -> Command:
+    """A command of Hydra overrides; the stage gets the configuration and the command line, for the record."""
+
+    def run(words: Sequence[str]) -> None:
+        from asrsparse.config import compose_config
+
+        stage(compose_config(words), shlex.join(["asrsparse", stage.__name__.lstrip("_"), *words]))
+
+    return run
+
+
+def _prepare(config: "DictConfig", command: str) -> None:
+    from asrsparse.config import build
+
+    if config.corpus.get("corpus_dir", "") is None:
+        raise ValueError(
+            f"corpus.corpus_dir: the {config.corpus.name} corpus is not made here. Name its folder: "
+            "corpus.corpus_dir=DIR (run.sh: --corpus-dir DIR)."
+        )
+    build(config.corpus.prepare)
+    build(config.corpus.cuts)
+
+
+def _train(config: "DictConfig", command: str) -> None:
+    from asrsparse.callbacks import Interrupted
+    from asrsparse.train import train
+
+    try:
+        train(config, command)
+    except Interrupted as stopped:
+        sys.stderr.write(f"asrsparse: {stopped} Run the same command again to go on.\n")
+        sys.exit(130)
+    except RuntimeError as error:
+        if "closed by peer" not in str(error) and "Connection reset" not in str(error):
+            raise
+        raise ValueError(
+            "another rank has ended, so this one cannot go on. The message of that rank says why. The last checkpoint "
+            "is whole: run the same command again to go on."
+        ) from error
+
+
+def _decode(config: "DictConfig", command: str) -> None:
+    from asrsparse.decode import decode
+
+    decode(config, command)
+
+
+def _score(config: "DictConfig", command: str) -> None:
+    from asrsparse.conditions import decodings
+    from asrsparse.config import build
+    from asrsparse.normalisers import load_normaliser
+    from asrsparse.score import is_scored, score
+    from asrsparse.tokenizer import load_tokenizer
+
+    cuts_dir = Path(config.data_dir) / "cuts"
+    tokenizer = load_tokenizer(cuts_dir) if (cuts_dir / "tokens.txt").is_file() else None
+    if tokenizer is None:
+        logger.info("No tokenizer in %s: no token rate.", cuts_dir)
+    settings = (build(config.score.bootstrap), load_normaliser(config.score.normaliser), tokenizer)
+    for folder in (decoding.folder for decoding in decodings(config)):
+        if is_scored(folder, *settings):
+            logger.info("%s is already scored.", folder)
+        else:
+            score(folder, *settings)
+
+
+def _report(words: Sequence[str]) -> None:
+    """Reports the systems of a configuration, all runs of folders, or one side of them on a page."""
+    if words and words[0] in PAGES:
+        PAGES[words[0]](words[1:])
+    elif all("=" in word for word in words):
+        _composed(_report_systems)(words)
+    else:
+        _report_runs(words)
+
+
+def _report_systems(config: "DictConfig", command: str) -> None:
+    from asrsparse.report import report
+
+    systems = [f"{system}{config.modality.suffix}" for system in config.systems]
+    _print_report(report(Path(config.exp_dir), systems, method=config.decode.method, splits=list(config.decode.splits)))
+
+
+def _report_runs(words: Sequence[str]) -> None:
+    from asrsparse.report import report_runs
+
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    if set(options) - {"baseline", "method"}:
+        raise ValueError(f"report: got {' '.join(words)}, allowed beside folders are baseline=RUN and method=NAME.")
+    _print_report(report_runs([Path(word) for word in words if "=" not in word], **options))
+
+
+def _print_report(report: "Report") -> None:
+    from rich.console import Console
+
+    from asrsparse.report_tables import to_tables
+
+    Console().print(*to_tables(report))
+
+
+def _report_pruning(words: Sequence[str]) -> None:
+    from asrsparse.pruning_report import report_pruning
+
+    folders = [Path(word) for word in words if "=" not in word]
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    unknown = sorted(set(options) - {"utterance"})
+    if unknown or not folders:
+        got = " ".join(words) or "nothing"
+        raise ValueError(f"report pruning: got {got}, allowed are folders of runs, and utterance=ID.")
+    sys.stdout.write(f"{report_pruning(folders, options.get('utterance'))}\n")
+
+
+def _report_masks(words: Sequence[str]) -> None:
+    from rich.console import Console
+
+    from asrsparse.mask_report import report_masks, to_table
+
+    if not words or any("=" in word for word in words):
+        raise ValueError(f"report masks: got {' '.join(words) or 'nothing'}, allowed are folders of runs.")
+    page, rows = report_masks([Path(word) for word in words])
+    Console().print(to_table(rows))
+    sys.stdout.write(f"{page}\n")
+
+
+def _report_noise(words: Sequence[str]) -> None:
+    from rich.console import Console
+
+    from asrsparse.noise_report import report_noise, to_table
+
+    folders = [Path(word) for word in words if "=" not in word]
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    if not folders or set(options) - {"method", "split"}:
+        got = " ".join(words) or "nothing"
+        raise ValueError(f"report noise: got {got}, allowed are folders of runs, method=NAME and split=NAME.")
+    path, snrs, rows = report_noise(folders, **options)
+    Console().print(to_table(snrs, rows))
+    sys.stdout.write(f"{path}\n")
+
+
+PAGES: dict[str, Command] = {
+    "pruning": _report_pruning,
+    "masks": _report_masks,
+    "noise": _report_noise,
+}
+"""What `report` shows of runs on a page, where the first word after it names one."""
+
+
+def _compare(words: Sequence[str]) -> None:
+    from asrsparse.comparison import DEFAULT_MARGIN, Margin, compare_folders, to_json, to_table
+
+    folders, options = _folders_and_options("compare", words, ("margin", "relative_margin", "json"))
+    if {"margin", "relative_margin"} <= options.keys():
+        raise ValueError("compare: got margin and relative_margin, allowed is one of them.")
+    margin = DEFAULT_MARGIN
+    for key in options.keys() & {"margin", "relative_margin"}:
+        margin = Margin(_percent(key, options[key]), relative=key == "relative_margin")
+    compared = compare_folders(folders, margin)
+    _show([to_table(one) for one in compared], to_json(compared), options.get("json"))
+
+
+def _breakdown(words: Sequence[str]) -> None:
+    from asrsparse.breakdown import break_down, to_json, to_table
+
+    folders, options = _folders_and_options("breakdown", words, ("json",))
+    made = break_down(folders)
+    _show([to_table(one) for one in made], to_json(made), options.get("json"))
+
+
+def _folders_and_options(
+    command: str, words: Sequence[str], allowed: Sequence[str]
+) -> tuple[list[Path], dict[str, str]]:
+    """Parts the words after a plain command. A folder may have a `=` in its name, as those of sweeps do."""
+    options = dict(word.split("=", 1) for word in words if word.partition("=")[0] in allowed and "=" in word)
+    folders = [Path(word) for word in words if word.partition("=")[0] not in allowed or "=" not in word]
+    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    if missing:
+        choices = ", ".join(f"{key}=..." for key in allowed)
+        raise ValueError(f"{command}: got {missing[0]}, allowed are folders that exist, and {choices}")
+    return folders, options
+
+
+def _percent(key: str, text: str) -> float:
+    try:
+        return float(text) / 100
+    except ValueError:
+        raise ValueError(f"compare {key}: got {text!r}, allowed is a number in per cent, such as 0.5.") from None
+
+
+def _show(tables: Sequence["Table"], values: object, path: str | None) -> None:
+    """Prints tables, and writes what they hold as JSON where that is asked for."""
+    from rich.console import Console
+
+    from asrsparse.files import write_json
+
+    for table in tables:
+        Console().print(table)
+    if path is not None:
+        write_json(Path(path), values)
+        sys.stdout.write(f"{path}\n")
+
+
+def _transcribe(words: Sequence[str]) -> None:
+    from asrsparse.transcribe import transcribe
+
+    sys.exit(transcribe(words))
+
+
+def _export(words: Sequence[str]) -> None:
+    from asrsparse.export.kinds import KINDS, export
+
+    places = [word for word in words if "=" not in word]
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    if len(places) != 3:
+        raise ValueError(
+            f"export: got {' '.join(words) or 'nothing'}, allowed are a kind ({', '.join(KINDS)}), the folder of a "
+            "run, a new folder, and options as key=value: asrsparse export espnet exp/mini/full-dense exported."
+        )
+    export(places[0], Path(places[1]), Path(places[2]), options)
+    sys.stdout.write(f"{places[2]}\n")
+
+
+def _sweep(words: Sequence[str]) -> None:
+    from asrsparse.sweep import sweep
+
+    try:
+        failures = sweep(words)
+    except KeyboardInterrupt:
+        sys.stderr.write("asrsparse: the sweep is stopped. Run the same command again to go on.\n")
+        sys.exit(130)
+    if failures:
+        sys.exit(1)
+
+
+def _config(config: "DictConfig", command: str) -> None:
+    from omegaconf import OmegaConf
+
+    sys.stdout.write(OmegaConf.to_yaml(config))
+
+
+COMMANDS: dict[str, Command] = {
+    **{stage.__name__.lstrip("_"): _composed(stage) for stage in (_prepare, _train, _decode, _score)},
+    "report": _report,
+    "compare": _compare,
+    "breakdown": _breakdown,
+    "sweep": _sweep,
+    "transcribe": _transcribe,
+    "export": _export,
+    "config": _composed(_config),
+}
