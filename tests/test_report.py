@@ -2,11 +2,13 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from asrsparse.files import write_json
+from asrsparse.normalisers import load_normaliser
 from asrsparse.report import portable_command, report, to_table
 from asrsparse.sclite import Utterance, write_decoded
 from asrsparse.score import Bootstrap, compare, score
@@ -177,6 +179,19 @@ def test_incomplete_and_outdated_files_are_refused(exp_dir):
         ValueError, match=r"score.json has WER 0.12, but not its .*have changed since. Run `asrsparse score"
     ):
         report(exp_dir, ["full-dense"], method="greedy")
+
+
+def test_what_was_normalised_is_reported_normalised(exp_dir):
+    decode_dirs = [exp_dir / name / "decode_test_greedy" for name in ("full-dense", "masks")]
+    loud = [replace(utterance, hypothesis=utterance.hypothesis.upper()) for utterance in utterances(6)]
+    write_decoded(decode_dirs[0], loud)
+    score(decode_dirs[0], FEW, load_normaliser("lower_no_punctuation"))
+    with pytest.raises(ValueError, match=r"masks was scored with normaliser .*'none'.*Run `asrsparse score` for both"):
+        report(exp_dir, ["full-dense", "masks"], method="greedy")
+    score(decode_dirs[1], FEW, load_normaliser("lower_no_punctuation"))
+    first, second = report(exp_dir, ["full-dense", "masks"], method="greedy").rows
+    assert (first.wer, second.delta_wer) == (0.12, pytest.approx(-0.08))
+    assert "Normaliser: lower_no_punctuation, version 1" in (exp_dir / "RESULTS.md").read_text()
 
 
 def test_rows_that_cannot_be_compared_are_refused(exp_dir):
