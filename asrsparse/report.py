@@ -344,7 +344,8 @@ def _notes(report: Report) -> list[str]:
         "Errors are pooled over the test set, not averaged over utterances.",
         f"WER minus {rows[0].name}: paired, both systems on the same resamples; negative is better. P(better) is the "
         "share of resamples with fewer errors (Bisani & Ney 2004).",
-        f"Normaliser: {report.normaliser}. Upper and lower case differ where it leaves them; the space is a character in the CER.",
+        f"Normaliser: {report.normaliser}. Upper and lower case differ where it leaves them; the space is a character "
+        "in the CER.",
         "Hours heard: speech that training processed, over all epochs.",
         "Training s: of the clock, without validation. Trainings that ran at the same time slowed one another, and "
         "`run.sh` runs two unless it is given `--jobs 1`: compare seconds with care.",
