@@ -69,7 +69,7 @@ def _ratio(mean: float, error: float) -> float:
 def stretches(first: Alignment, second: Alignment) -> list[tuple[int, int]]:
     """The errors of both systems in each stretch of one utterance.
 
-    Two details differ from `sc_stats`, which overlooks insertions of the second system behind the last word: here the
+    One detail differs from `sc_stats`, which overlooks what the second system inserts behind the last word: here the
     two systems can change places.
 
     Args:

@@ -1,13 +1,16 @@
 """The report of a recipe: its numbers are those of the stages, in every file, and it refuses what does not belong."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from scored_runs import FEW, make_system, utterances, write_config
 
 from asrsparse.cli import main
+from asrsparse.normalisers import load_normaliser
 from asrsparse.report import report, report_runs
-from asrsparse.score import compare
+from asrsparse.sclite import write_decoded
+from asrsparse.score import compare, score
 
 KEYS = ("name", "wer", "ci_low", "ci_high", "words", "hours_heard", "train_seconds", "density", "parameters", "command")
 FILES = ("RESULTS.md", "results.json", "results.csv", "results.tex", "report.html")
@@ -125,3 +128,16 @@ def test_the_help_names_the_command(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "report EXP ... [baseline=RUN] [method=NAME]" in capsys.readouterr().out
+
+
+def test_what_was_normalised_is_reported_normalised(exp_dir):
+    decode_dirs = [exp_dir / name / "decode_test_greedy" for name in ("full-dense", "masks")]
+    loud = [replace(utterance, hypothesis=utterance.hypothesis.upper()) for utterance in utterances(6)]
+    write_decoded(decode_dirs[0], loud)
+    score(decode_dirs[0], FEW, load_normaliser("lower_no_punctuation"))
+    with pytest.raises(ValueError, match=r"masks was scored with normaliser .*'none'.*Run `asrsparse score` for both"):
+        report(exp_dir, ["full-dense", "masks"], method="greedy")
+    score(decode_dirs[1], FEW, load_normaliser("lower_no_punctuation"))
+    first, second = report(exp_dir, ["full-dense", "masks"], method="greedy").rows
+    assert (first.wer, second.delta_wer) == (0.12, pytest.approx(-0.08))
+    assert "Normaliser: lower_no_punctuation, version 1" in (exp_dir / "RESULTS.md").read_text()
