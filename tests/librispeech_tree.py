@@ -1,7 +1,7 @@
 """A small corpus in the exact layout of LibriSpeech, made of utterances of the mini corpus.
 
 To try the recipe on: `python tests/librispeech_tree.py DIR [MINUTES]` writes DIR/LibriSpeech with so many minutes for
-training (30).
+training (10).
 """
 
 import sys
@@ -58,7 +58,7 @@ def write_chapter(folder: Path, cuts: list[MonoCut]) -> None:
     (folder / f"{chapter}.trans.txt").write_text("".join(lines))
 
 
-def main(folder: Path, minutes: float = 30.0) -> None:
+def main(folder: Path, minutes: float = 10.0) -> None:
     """Speaks the mini corpus and writes it as LibriSpeech."""
     from asrsparse.corpora.manifests import SPLITS, read_split
     from asrsparse.corpora.mini import prepare_mini
