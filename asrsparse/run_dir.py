@@ -8,7 +8,19 @@ from omegaconf import OmegaConf
 from asrsparse.config import flatten
 
 _NOT_PART_OF_A_RUN = (
-    *("corpus", "decode", "recipe_name", "systems", "exp_dir", "run_dir", "hydra", "vocab_size", "modality", "score", "sweep"),
+    *(
+        "corpus",
+        "decode",
+        "recipe_name",
+        "systems",
+        "exp_dir",
+        "run_dir",
+        "hydra",
+        "vocab_size",
+        "modality",
+        "score",
+        "sweep",
+    ),
     "masks.regime",
 )
 """Keys that may differ between two sittings of a run: they say where things lie, what happens after training, what
