@@ -60,7 +60,7 @@ def _is_mark(character: str) -> bool:
 def _whisper_english() -> Normaliser:
     """Whisper's for English (Radford et al. 2022, appendix C): numbers, contractions, spellings, fillers."""
     try:
-        from whisper_normalizer.english import EnglishTextNormalizer  # type: ignore[import-untyped]
+        from whisper_normalizer.english import EnglishTextNormalizer
 
         installed = version("whisper-normalizer")
     except (ImportError, PackageNotFoundError):

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from asrsparse.files import write_json, write_text
-from asrsparse.report import Row, gather, report
+from asrsparse.report import report
+from asrsparse.report_rows import Row
 from asrsparse.sweep import Run
 
 
@@ -91,11 +92,8 @@ def _means_by_split(exp_dir: Path, runs: Sequence[Run]) -> dict[str, list[Mean]]
     if not runs:
         return {}
     groups, decode = {run.name: run.group for run in runs}, runs[0].config.decode
-    report(exp_dir, list(groups), method=decode.method, split=decode.splits[0])
-    return {
-        split: means(gather(exp_dir, list(groups), method=decode.method, split=split).rows, groups)
-        for split in decode.splits
-    }
+    made = report(exp_dir, list(groups), method=decode.method, splits=list(decode.splits))
+    return {section.split: means(section.rows, groups) for section in made.sections}
 
 
 COLUMNS = ("system", "WER %", "of seeds", "minus first", "hours heard", "training s", "density", "seeds")

@@ -15,7 +15,7 @@ from asrsparse.export.finished_run import FinishedRun, require
 from asrsparse.files import atomic_folder, read_json, write_json, write_text
 from asrsparse.masks.compact import fit_to
 from asrsparse.models.asr import ASRModel
-from asrsparse.report import portable_command
+from asrsparse.report_rows import portable_command
 from asrsparse.tokenizer import Tokenizer, load_tokenizer
 
 _OURS = ("asrsparse.models.", "espnet2.asr.")

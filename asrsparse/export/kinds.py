@@ -46,7 +46,15 @@ def _folder(name: str | None) -> Path | None:
     return None if name is None else Path(name)
 
 
-KINDS: dict[str, Callable[..., None]] = {"espnet": _espnet, "huggingface": _huggingface, "onnx": _onnx}
+def _kaldi(data_dir: Path, output_dir: Path, pipes: str = "false") -> None:
+    from asrsparse.corpora.kaldi_export import export_kaldi
+
+    if pipes not in ("true", "false"):
+        raise ValueError(f"export kaldi: got pipes={pipes}, allowed are true and false.")
+    export_kaldi(data_dir, output_dir, pipes=pipes == "true")
+
+
+KINDS: dict[str, Callable[..., None]] = {"espnet": _espnet, "huggingface": _huggingface, "onnx": _onnx, "kaldi": _kaldi}
 """What can be written: functions of a source folder, an output folder, and options."""
 
 

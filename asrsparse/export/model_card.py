@@ -8,7 +8,8 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from asrsparse.export.finished_run import FinishedRun
 from asrsparse.files import read_json
-from asrsparse.report import format_rate, portable_command
+from asrsparse.report_rows import portable_command
+from asrsparse.report_tables import format_rate
 
 _TASK = "automatic-speech-recognition"
 
