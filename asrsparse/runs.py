@@ -69,9 +69,10 @@ def _read_config(run_dir: Path, overrides: tuple[str, ...]) -> DictConfig:
             "on where it stopped."
         )
     today, saved = compose_config(overrides), OmegaConf.load(path)
-    for group in {*today} - {*saved} | {"decode"}:
+    if not isinstance(saved, DictConfig):
+        raise ValueError(f"{path} is not a run's configuration. Name a run's folder: exp/RECIPE/SYSTEM.")
+    for group in ({*map(str, today)} - {*map(str, saved)}) | {"decode"}:
         saved[group] = today._get_node(group)
-    assert isinstance(saved, DictConfig)
     return saved
 
 

@@ -15,7 +15,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from asrsparse.batch import Batch
 from asrsparse.corpora.media import SAMPLING_RATE, decode_audio

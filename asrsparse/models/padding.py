@@ -17,9 +17,6 @@ import torch
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from torch import Tensor, nn
 
-_NAME = "is_frame"
-"""What a convolution is told before it runs, and forgets then."""
-
 
 def hide_padding(encoder: AbsEncoder) -> None:
     """Lets an encoder compute the same for an utterance whoever shares its batch.
@@ -34,6 +31,7 @@ def hide_padding(encoder: AbsEncoder) -> None:
         encoder.embed.register_forward_hook(_whole_frames)
     for layer in encoder.encoders:
         if getattr(layer, "conv_module", None) is not None:
+            layer.conv_module.depthwise_conv.is_frame = None
             layer.register_forward_pre_hook(_tell_convolution)
             layer.conv_module.depthwise_conv.register_forward_pre_hook(_silence)
 
@@ -70,12 +68,11 @@ def frames_of_rows(embed: nn.Module, is_row: Tensor) -> Tensor:
 
 def _tell_convolution(layer: nn.Module, inputs: Any) -> None:
     """ESPnet's blocks know which frames are valid, and do not tell their convolution."""
-    layer.conv_module.depthwise_conv.__dict__[_NAME] = inputs[1]  # type: ignore[union-attr]
+    layer.conv_module.depthwise_conv.is_frame = inputs[1]  # type: ignore[union-attr]
 
 
 def _silence(convolution: nn.Module, inputs: Any) -> Any:
-    """Zeroes padding (B, C, E), as what stands behind the end of an utterance that is alone."""
-    is_frame = convolution.__dict__.pop(_NAME, None)
-    if is_frame is None:
-        return None
-    return (torch.masked_fill(inputs[0], ~is_frame, 0.0),)
+    """Zeroes padding (B, C, E), as what stands behind the end of an utterance that is alone; then forgets it."""
+    is_frame: Any = convolution.is_frame
+    convolution.is_frame = None  # type: ignore[assignment]
+    return None if is_frame is None else (torch.masked_fill(inputs[0], ~is_frame, 0.0),)

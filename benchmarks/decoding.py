@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""How fast a finished run decodes a test set: greedy and joint, by size of batches and number of processes.
+
+    python benchmarks/decoding.py RUN_DIR [--split test] [--batch-seconds 0.1 15 60] [--jobs 1 2] [--first N]
+
+Each setting decodes the same utterances, from files to tokens. Times real time (or hours decoded per hour) is the
+seconds of audio by those of the clock; by CPU seconds, those that all processes had of the processors: the honest
+figure where others use the machine, for one core. `differ` counts utterances with another best hypothesis than that
+of the first setting of the method, which should be none. A batch of 0.1 s is one utterance.
+
+Prints a table and one line of JSON. Run it alone on the machine.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from lhotse.cut import Cut
+from rich.console import Console
+from rich.table import Table
+
+from asrsparse.batch import BatchDataset
+from asrsparse.cuts import read_cuts
+from asrsparse.decode import Recogniser, recognise
+from asrsparse.environment import environment
+from asrsparse.runs import Run, open_run
+
+METHODS = {"greedy": ("decode=ctc_greedy",), "joint": ("decode=joint",)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a setting took; seconds."""
+
+    method: str
+    batch_seconds: float
+    jobs: int
+    clock: float
+    cpu: float
+    times_real_time: float
+    times_real_time_by_cpu: float
+    differ: int
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def measure(run: Run, cuts: list[Cut], batch_seconds: float, jobs: int) -> tuple[float, float, list[list[int]]]:
+    """Seconds by the clock and of the processors, and the tokens found."""
+    recogniser = Recogniser(run.model, run.decoder, BatchDataset(run.tokenizer.encode, run.model.modalities))
+    clock, cpu = time.perf_counter(), cpu_seconds()
+    found = recognise(recogniser, cuts, batch_seconds, jobs)
+    return time.perf_counter() - clock, cpu_seconds() - cpu, [best.tokens for best, *_ in found]
+
+
+def rows_of(method: str, run: Run, cuts: list[Cut], options: argparse.Namespace) -> list[Row]:
+    """All settings of a method, after a few utterances that do not count."""
+    seconds, rows, first = sum(cut.duration for cut in cuts), [], None
+    measure(run, cuts[:2], options.batch_seconds[0], 1)
+    for jobs in options.jobs:
+        for batch_seconds in options.batch_seconds:
+            clock, cpu, tokens = measure(run, cuts, batch_seconds, jobs)
+            first = first or tokens
+            differ = sum(one != other for one, other in zip(first, tokens, strict=True))
+            rows.append(Row(method, batch_seconds, jobs, clock, cpu, seconds / clock, seconds / cpu, differ))
+    return rows
+
+
+def show(rows: list[Row], cuts: list[Cut], options: argparse.Namespace) -> None:
+    """Prints the table and the line of JSON."""
+    hours = sum(cut.duration for cut in cuts) / 3600
+    title = f"{options.run_dir}, {options.split}: {len(cuts)} utterances, {hours:.2f} h"
+    columns = ("method", "batch, s", "processes", "seconds", "CPU seconds", "times real time", "by CPU", "differ")
+    table = Table(*columns, title=title)
+    for row in rows:
+        numbers = [f"{value:.1f}" for value in (row.clock, row.cpu, row.times_real_time, row.times_real_time_by_cpu)]
+        table.add_row(row.method, f"{row.batch_seconds:g}", str(row.jobs), *numbers, str(row.differ))
+    Console().print(table)
+    record = {"benchmark": "decoding", **vars(options), "run_dir": str(options.run_dir), "utterances": len(cuts)}
+    record |= {"audio_hours": hours, "rows": [asdict(row) for row in rows], "environment": environment()}
+    sys.stdout.write(json.dumps(record) + "\n")
+
+
+def main() -> None:
+    """Reads the options, measures, prints."""
+    parser = argparse.ArgumentParser(description="Speed of decoding a finished run.")
+    parser.add_argument("run_dir", type=Path, help="a finished run: exp/<recipe>/<system>")
+    parser.add_argument("--split", default="test", help="a test set")
+    parser.add_argument("--first", type=int, help="only so many utterances of it")
+    parser.add_argument("--batch-seconds", type=float, nargs="+", default=[0.1, 15.0, 60.0], help="sizes of batches")
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, os.cpu_count()], help="numbers of processes")
+    parser.add_argument("--beam", type=int, default=10, help="width of the joint beam")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: list[Row] = []
+    for method, overrides in METHODS.items():
+        beam = (f"decode.decoder.beam_size={options.beam}",) if method == "joint" else ()
+        run = open_run(options.run_dir, (*overrides, *beam))
+        cuts = list(read_cuts(Path(run.config.data_dir) / "cuts", options.split))[: options.first]
+        rows += rows_of(method, run, cuts, options)
+    show(rows, cuts, options)
+
+
+if __name__ == "__main__":
+    main()
