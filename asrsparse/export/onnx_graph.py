@@ -25,7 +25,7 @@ from asrsparse.files import atomic_folder, write_json, write_text
 from asrsparse.models.asr import BLANK, ASRModel
 from asrsparse.models.frontends import LogMelFrontend
 from asrsparse.models.time_pruning import FRAMES_PER_SECOND
-from asrsparse.models.visual import VisualFrontend
+from asrsparse.models.visual import SmallVisualFrontend, VisualFrontend
 
 logger = logging.getLogger(__name__)
 
@@ -207,6 +207,9 @@ def _traceable(model: ASRModel) -> ASRModel:
     for stream in _streams(traced):
         if isinstance(stream.frontend, LogMelFrontend):
             stream.frontend.logmel = LogMelByProducts(stream.frontend.logmel)
+        if isinstance(stream.frontend, SmallVisualFrontend):
+            pooling = [isinstance(layer, nn.AdaptiveAvgPool2d) for layer in stream.frontend.trunk]
+            stream.frontend.trunk[pooling.index(True)] = nn.Identity()  # pictures of 3 x 3 pixels, averaged to 3 x 3
         stream.encoder.register_forward_pre_hook(_give_pad_mask, with_kwargs=True)
     return traced
 
