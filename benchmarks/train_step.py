@@ -55,7 +55,8 @@ frontend_conf: {n_fft: 512, win_length: 400, hop_length: 160, fs: 16000, n_mels:
 # environment has them: empty modules stand in for those that are missing.
 ESPNET_STAND_INS = """\
 import importlib, importlib.machinery, sys, types
-for name in ("einops", "g2p_en", "jaconv", "jamo", "tacotron_cleaner", "tacotron_cleaner.cleaners"):
+names = ["einops", "g2p_en", "jaconv", "jamo", "tacotron_cleaner", "tacotron_cleaner.cleaners"]
+for name in [*names, "ci_sdr", "fast_bss_eval"]:
     try:
         importlib.import_module(name)
     except ImportError:

@@ -61,7 +61,7 @@ def test_help_names_every_command_and_every_group(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    for name in [*COMMANDS, *PLAIN, *(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())]:
+    for name in [*COMMANDS, *(folder.name for folder in CONF_DIR.iterdir() if folder.is_dir())]:
         assert f"\n  {name}" in text or f", {name}" in text
 
 

@@ -103,8 +103,7 @@ def espnet_config(run: FinishedRun) -> dict[str, Any]:
             f"{type(model.frontend).__name__}, allowed is one that hears log-mel features (modality=audio, "
             "and not stream/audio=waveform): ESPnet has no class for other front-ends of ours. Export to huggingface."
         )
-    parts = OmegaConf.to_container(run.config.model, resolve=True)
-    assert isinstance(parts, dict)
+    parts: Any = OmegaConf.to_container(run.config.model, resolve=True)
     bpe = isinstance(run.tokenizer, SentencePieceTokenizer)
     return {
         "token_list": list(run.tokenizer.tokens),

@@ -25,7 +25,7 @@ from asrsparse.files import atomic_folder, write_json, write_text
 from asrsparse.models.asr import BLANK, ASRModel
 from asrsparse.models.frontends import LogMelFrontend
 from asrsparse.models.time_pruning import FRAMES_PER_SECOND
-from asrsparse.models.visual import VisualFrontend
+from asrsparse.models.visual import SmallVisualFrontend, VisualFrontend
 
 logger = logging.getLogger(__name__)
 
@@ -160,15 +160,18 @@ class LogMelByProducts(nn.Module):
         logmel: ESPnet's `DefaultFrontend` with the usual window, centred.
     """
 
+    cosines: Tensor  # (N, S)
+    sines: Tensor
+
     def __init__(self, logmel: Any) -> None:
         super().__init__()
-        self.stft, self.hop_length, self.logmel = logmel.stft, logmel.hop_length, logmel.logmel
+        self.stft, self.hop_length, self.melmat = logmel.stft, logmel.hop_length, logmel.logmel.melmat
         n_fft, length = self.stft.n_fft, self.stft.win_length
         self.begin = (n_fft - length) // 2
         window = torch.hann_window(length, dtype=torch.float64)[:, None]
         bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64)
         angles = 2 * torch.pi / n_fft * torch.arange(length, dtype=torch.float64)[:, None] * bins
-        self.register_buffer("cosines", window * angles.cos(), persistent=False)  # (N, S)
+        self.register_buffer("cosines", window * angles.cos(), persistent=False)
         self.register_buffer("sines", window * angles.sin(), persistent=False)
 
     def forward(self, audio: Tensor, audio_lens: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,7 +181,7 @@ class LogMelByProducts(nn.Module):
         starts = torch.arange(self.begin, mirrored.size(1) - n_fft + 1 + self.begin, self.hop_length)
         windows = mirrored[:, starts[:, None] + torch.arange(length)].double()
         power = (windows @ self.cosines).square() + (windows @ self.sines).square()
-        mel = (power.float() @ self.logmel.melmat).clamp(min=1e-10)
+        mel = (power.float() @ self.melmat).clamp(min=1e-10)
         return mel.log(), torch.div(audio_lens, self.hop_length, rounding_mode="trunc") + 1
 
 
@@ -207,6 +210,10 @@ def _traceable(model: ASRModel) -> ASRModel:
     for stream in _streams(traced):
         if isinstance(stream.frontend, LogMelFrontend):
             stream.frontend.logmel = LogMelByProducts(stream.frontend.logmel)
+        if isinstance(stream.frontend, SmallVisualFrontend):
+            trunk: Any = stream.frontend.trunk
+            pooling = [isinstance(layer, nn.AdaptiveAvgPool2d) for layer in trunk]
+            trunk[pooling.index(True)] = nn.Identity()  # pictures of 3 x 3 pixels, averaged to 3 x 3
         stream.encoder.register_forward_pre_hook(_give_pad_mask, with_kwargs=True)
     return traced
 
@@ -229,7 +236,7 @@ def check_graph(model: ASRModel, path: Path) -> list[dict[str, float]]:
     Raises:
         ValueError: If they differ by more than `TOLERANCE`, or in the number of frames.
     """
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     recogniser = Recogniser(model)
@@ -307,7 +314,9 @@ def _describe(run: FinishedRun) -> dict[str, Any]:
 
 def _longest_seconds(model: ASRModel) -> float:
     """For how long the positions reach that are written into the graph: from E - 1 to 1 - E for E frames."""
-    positions = [m.pe.size(1) for stream in _streams(model) for m in stream.encoder.modules() if hasattr(m, "pe")]
+    positions: list[int] = [
+        m.pe.size(1) for stream in _streams(model) for m in stream.encoder.modules() if hasattr(m, "pe")
+    ]
     return (min(positions) + 1) / 2 / FRAMES_PER_SECOND
 
 

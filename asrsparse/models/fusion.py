@@ -46,7 +46,7 @@ class Fusion(nn.Module):
         """Fuses the frames that both have: the shorter one ends an utterance."""
         (heard, heard_lens), (seen, seen_lens) = audio, video
         heard, seen = heard[:, : seen.size(1)], seen[:, : heard.size(1)]  # both at once, and traceable
-        keeps_audio, keeps_video = self._kept(len(heard), heard.device)
+        keeps_audio, keeps_video = self._kept(heard.size(0), heard.device)
         both = torch.cat([heard * keeps_audio, seen * keeps_video], dim=-1)
         fused = self.output(torch.relu(self.norm(self.hidden(both))))
         # In float32 also under autocast, as what encoders give.
