@@ -8,6 +8,7 @@ Trains speech recognisers on less data and with fewer weights, and compares them
 
   ./run.sh [OPTION ...] [HYDRA_OVERRIDE ...]     set up .venv (once), then a recipe from its corpus to its WER table
   ./run.sh test [PYTEST_ARGUMENT ...]            set up .venv (once), then ruff, mypy and the tests
+  ./run.sh docs                                  set up .venv (once), then the site of docs/, in site/
 
 Options
   --recipe NAME        mini (default; a corpus synthesised on the spot), or a corpus that you have: grid, lrs2, lrs3,
@@ -126,7 +127,7 @@ prepare() {
   if needs_corpus_dir && [[ "${corpus[*]} ${overrides[*]}" != *corpus.corpus_dir=* ]]; then # check_corpus saw the cuts
     echo "run.sh: data/$recipe is prepared already; to compare it with the corpus, add --corpus-dir DIR" >&2
   else
-    asrsparse prepare "${corpus[@]}"
+    asrsparse prepare "system=${systems[0]}" "${corpus[@]}" # whose parts the overrides may speak of
   fi
 }
 
@@ -152,20 +153,21 @@ run_stages() {
   if runs 2; then train; fi
   for system in "${systems[@]}"; do if runs 3; then asrsparse decode "system=$system"; fi; done
   for system in "${systems[@]}"; do if runs 4; then asrsparse score "system=$system"; fi; done
-  if runs 5; then asrsparse report "systems=[$(IFS=,; echo "${systems[*]}")]"; fi
+  if runs 5; then asrsparse report "system=${systems[0]}" "systems=[$(IFS=,; echo "${systems[*]}")]"; fi
 }
 
 runs() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ]; }
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-if [ "${1:-}" = test ]; then
-  shift
-  cd "$root"
-  tools/setup_env.sh
-  run_tests "$@"
-  exit
-fi
+case ${1:-} in
+  test | docs)
+    cd "$root"
+    tools/setup_env.sh
+    if [ "$1" = test ]; then run_tests "${@:2}"; else .venv/bin/mkdocs build --strict; fi
+    exit
+    ;;
+esac
 
 recipe=mini
 corpus_dir=""
@@ -182,7 +184,7 @@ while [ $# -gt 0 ]; do
     --*=*) option=${1%%=*} value=${1#*=}; shift ;;
     --*) option=$1 value=${2-}; shift $(($# > 1 ? 2 : 1)) ;;
     *=*) overrides+=("$1"); shift; continue ;;
-    *) fail "unknown word '$1'$(nearest "$1" test "${options[@]}") Known: test, ${options[*]} and Hydra overrides (key=value)." ;;
+    *) fail "unknown word '$1'$(nearest "$1" test docs "${options[@]}") Known: test, docs, ${options[*]} and Hydra overrides (key=value)." ;;
   esac
   option=${option//_/-} # --stop_stage, as in ESPnet
   check_known option "$option" "${options[@]}"

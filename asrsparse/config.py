@@ -49,7 +49,7 @@ def _explain(error: Exception, overrides: Sequence[str], conf_dir: Path) -> str:
     known = _known_keys(conf_dir)
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
-        if not override.startswith("+") and key not in known:
+        if not override.startswith("+") and key not in known and not (conf_dir / key).is_dir():
             return f"Unknown option: got {key!r}.{_nearest(key, known)} `asrsparse config` prints all of them."
     first_line = re.sub(r"\s+", " ", str(error)).strip()
     return f"The configuration cannot be composed from {' '.join(overrides)!r}: {first_line}"

@@ -121,6 +121,12 @@ def test_an_unknown_choice_is_answered_with_the_allowed_and_the_nearest():
         compose_config(["pruning=zzz"])
 
 
+def test_a_group_before_an_unknown_key_is_not_blamed():
+    for group in ("recipe=grid", "stream/audio=logmel"):
+        with pytest.raises(ValueError, match=r"Unknown option: got 'pruning\.keep_rate'"):
+            compose_config([group, "pruning.keep_rate=0.5"])
+
+
 def test_an_unknown_key_is_answered_with_the_nearest_of_any_choice():
     with pytest.raises(ValueError, match=r"got 'trainer.num_epoch'\. Did you mean 'trainer.num_epochs'\?"):
         compose_config(["trainer.num_epoch=3"])

@@ -75,8 +75,8 @@ def test_no_argument_runs_every_stage_of_the_mini_recipe_for_every_system(clone:
     per_system = [
         f"asrsparse {command} recipe=mini system={name}" for command in ["train", "decode", "score"] for name in SYSTEMS
     ]
-    expected = ["set-up", "asrsparse prepare recipe=mini", *per_system]
-    expected.append(f"asrsparse report recipe=mini systems=[{','.join(SYSTEMS)}]")
+    expected = ["set-up", "asrsparse prepare recipe=mini system=full-dense", *per_system]
+    expected.append(f"asrsparse report recipe=mini system=full-dense systems=[{','.join(SYSTEMS)}]")
     assert [line.removesuffix(" ") for line in calls(clone)] == expected
 
 
@@ -98,7 +98,10 @@ def test_the_corpus_folder_is_made_absolute_and_quoted_for_hydra(clone: Path, tm
     (tmp_path / "my corpora, all" / "s1").mkdir(parents=True)
     done = call(clone / "recipes/grid/run.sh", "--corpus-dir", "my corpora, all", "--stop-stage=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert calls(clone)[1] == f"asrsparse prepare recipe=grid corpus.corpus_dir='{tmp_path}/my corpora, all'"
+    assert (
+        calls(clone)[1]
+        == f"asrsparse prepare recipe=grid system=full-dense corpus.corpus_dir='{tmp_path}/my corpora, all'"
+    )
 
 
 def test_grid_that_is_prepared_needs_no_corpus_folder(clone: Path) -> None:
