@@ -8,7 +8,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from asrsparse.config import build, compose_config
-from asrsparse.decode import Decoder, check_settings, device_of
+from asrsparse.decode import Decoder, check_settings
+from asrsparse.files import read_json
 from asrsparse.models.asr import ASRModel
 from asrsparse.tokenizer import Tokenizer, load_tokenizer
 from asrsparse.train import load_model
@@ -18,33 +19,43 @@ _TRUSTED = ("asrsparse.models.", "espnet2.asr.", "espnet.nets.", "torch.nn.")
 
 @dataclass(frozen=True)
 class Run:
-    """What a finished run left, ready to decode with.
+    """What a finished training left, ready to decode with or to hand on.
 
     Attributes:
+        folder: `exp/<recipe>/<system>`, or where it lies now.
         config: Its configuration; `decode` is that of the method asked for.
-        model: In evaluation mode, on its device.
+        model: The average of its snapshots, in evaluation mode; a compacted one with its smaller layers.
         decoder: The search.
         tokenizer: Of the model.
+        train: What `train.json` holds.
     """
 
+    folder: Path
     config: DictConfig
     model: ASRModel
     decoder: Decoder
     tokenizer: Tokenizer
+    train: dict[str, Any]
+
+    @property
+    def sampling_rate(self) -> int | None:
+        """Samples per second that the model expects; None if it hears nothing."""
+        return int(self.model.frontend.input_rate) if "audio" in self.model.modalities else None
 
 
 def open_run(run_dir: Path, overrides: tuple[str, ...] = (), data_dir: Path | None = None, trust: bool = False) -> Run:
     """Reads a finished run.
 
     Args:
-        run_dir: `exp/<recipe>/<system>`, or wherever it lies now.
+        run_dir: Its folder.
         overrides: How to decode: `decode=joint`, `decode.nbest=3`.
         data_dir: The prepared corpus, whose tokenizer the model was trained with; by default where the run's
             configuration says, seen from here or from where the run was trained.
         trust: Whether the configuration may name classes of other packages than ours, ESPnet's and torch's: they run.
 
     Raises:
-        ValueError: If the folder holds no finished run, its tokenizer is not found, or it names other classes.
+        ValueError: If the folder holds no finished run, its tokenizer is not found or another one, or it names other
+            classes.
     """
     config = _read_config(run_dir, overrides)
     if not trust:
@@ -54,23 +65,22 @@ def open_run(run_dir: Path, overrides: tuple[str, ...] = (), data_dir: Path | No
     decoder: Decoder = build(config.decode.decoder)
     check_settings(config.decode, decoder)
     tokenizer = load_tokenizer(found_dir / "cuts")
-    model = load_model(config, tokenizer).to(device_of(config.trainer.accelerator))
-    return Run(config, model, decoder, tokenizer)
+    return Run(
+        run_dir, config, load_model(config, tokenizer), decoder, tokenizer, train=read_json(run_dir / "train.json")
+    )
 
 
 def _read_config(run_dir: Path, overrides: tuple[str, ...]) -> DictConfig:
     """The configuration of a run; groups that older versions did not have, and `decode`, are those of today."""
-    path = run_dir / "config.yaml"
-    if not path.is_file():
-        raise ValueError(f"{run_dir} holds no run: config.yaml is missing. Name a run's folder: exp/RECIPE/SYSTEM.")
-    if not (run_dir / "model.safetensors").is_file():
-        raise ValueError(
-            f"{run_dir} is not finished: model.safetensors is missing. Run the command that trained it again; it goes "
-            "on where it stopped."
-        )
-    today, saved = compose_config(overrides), OmegaConf.load(path)
+    for name in ("config.yaml", "model.safetensors", "train.json"):
+        if not (run_dir / name).is_file():
+            raise ValueError(
+                f"{run_dir} is no finished run: {name} is missing. Allowed are folders in which `asrsparse train` has "
+                "ended (exp/RECIPE/SYSTEM); run it again, and it goes on where it stopped."
+            )
+    today, saved = compose_config(overrides), OmegaConf.load(run_dir / "config.yaml")
     if not isinstance(saved, DictConfig):
-        raise ValueError(f"{path} is not a run's configuration. Name a run's folder: exp/RECIPE/SYSTEM.")
+        raise ValueError(f"{run_dir / 'config.yaml'} is not a run's configuration. Name a run's folder.")
     for group in ({*map(str, today)} - {*map(str, saved)}) | {"decode"}:
         saved[group] = today._get_node(group)
     return saved

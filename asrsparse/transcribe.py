@@ -15,10 +15,11 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from asrsparse.batch import Batch
 from asrsparse.corpora.media import SAMPLING_RATE, decode_audio
+from asrsparse.decode import device_of
 from asrsparse.models.time_pruning import motion
 from asrsparse.mouths import cut_mouths, fit_to_audio
 from asrsparse.nbest import Hypothesis
@@ -95,6 +96,7 @@ def transcribe(words: Sequence[str]) -> int:
     run = open_run(
         run_dir, (f"decode={options.method}", f"decode.nbest={options.nbest}"), options.data_dir, options.trust
     )
+    run.model.to(device_of(run.config.trainer.accelerator))
     status = 0
     for file in tqdm(files, unit="file", disable=sys.stdout.isatty() or not sys.stderr.isatty()):
         try:

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from asrsparse.batch import BatchDataset
 from asrsparse.cuts import read_cuts
-from asrsparse.decode import Recogniser, recognise
+from asrsparse.decode import Recogniser, device_of, recognise
 from asrsparse.environment import environment
 from asrsparse.runs import Run, open_run
 
@@ -104,6 +104,7 @@ def main() -> None:
     for method, overrides in METHODS.items():
         beam = (f"decode.decoder.beam_size={options.beam}",) if method == "joint" else ()
         run = open_run(options.run_dir, (*overrides, *beam))
+        run.model.to(device_of(run.config.trainer.accelerator))
         cuts = list(read_cuts(Path(run.config.data_dir) / "cuts", options.split))[: options.first]
         rows += rows_of(method, run, cuts, options)
     show(rows, cuts, options)

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from asrsparse.checkpoints import save_weights
 from asrsparse.config import compose_config
 from asrsparse.decode import JointBeamSearch
-from asrsparse.files import write_text
+from asrsparse.files import write_json, write_text
 from asrsparse.runs import open_run
 from asrsparse.tokenizer import load_tokenizer
 from asrsparse.train import build_model
@@ -25,6 +25,7 @@ def root(tiny_corpus, tmp_path):
     torch.manual_seed(0)
     model = build_model(config, load_tokenizer(tiny_corpus / "cuts").vocab_size)
     save_weights(tmp_path / config.run_dir / "model.safetensors", model.state_dict())
+    write_json(tmp_path / config.run_dir / "train.json", {"seed": 0})
     return tmp_path
 
 
@@ -41,6 +42,7 @@ def change_config(root, **values):
 def test_a_run_opens_from_its_own_folder_and_from_others(root, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(root)
     here = open_run(RUN)
+    assert (here.folder, here.sampling_rate, here.train) == (RUN, 16000, {"seed": 0})
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     there = open_run(root / RUN, ("decode=joint", "decode.nbest=3"))
     assert isinstance(there.decoder, JointBeamSearch)
@@ -68,12 +70,17 @@ def test_a_configuration_of_an_older_version_gets_the_groups_of_today(root, monk
     assert open_run(RUN).config.decode.method == "ctc_greedy"
 
 
-def test_a_folder_without_a_finished_run_is_refused(root, tmp_path):
-    with pytest.raises(ValueError, match=r"none holds no run: config.yaml is missing\. Name a run's folder"):
-        open_run(tmp_path / "none")
-    (root / RUN / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"full-dense is not finished: model.safetensors is missing"):
+@pytest.mark.parametrize("name", ["config.yaml", "model.safetensors", "train.json"])
+def test_a_run_that_is_not_finished_is_refused(root, name):
+    (root / RUN / name).unlink()
+    with pytest.raises(ValueError, match=f"full-dense is no finished run: {name} is missing. .*run it again"):
         open_run(root / RUN)
+
+
+def test_the_tokens_of_another_corpus_are_refused(root, tmp_path):
+    write_text(tmp_path / "cuts" / "tokens.txt", "<blank>\n<unk>\na\n<sos/eos>\n")
+    with pytest.raises(ValueError, match=r"model.safetensors is of another model"):
+        open_run(root / RUN, data_dir=tmp_path)
 
 
 def test_a_configuration_calls_nothing_but_models_unless_it_is_trusted(root, monkeypatch):

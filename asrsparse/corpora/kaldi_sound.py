@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import av
-import kaldiio  # type: ignore[import-untyped]
+import kaldiio
 import soundfile
 from lhotse import AudioSource, Recording
 from lhotse.array import TemporalArray

@@ -18,12 +18,12 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from asrsparse.batch import Batch
-from asrsparse.export.finished_run import FinishedRun
 from asrsparse.files import atomic_folder, write_text
 from asrsparse.masks.compact import widen
 from asrsparse.models.asr import ASRModel
 from asrsparse.models.frontends import LogMelFrontend
 from asrsparse.models.residual import fold_layer_scale
+from asrsparse.runs import Run
 from asrsparse.tokenizer import SentencePieceTokenizer
 from asrsparse.train import build_model
 
@@ -68,7 +68,7 @@ These settings give the hypotheses of `asrsparse decode decode=joint`.
 """
 
 
-def export_espnet(run: FinishedRun, output_dir: Path) -> None:
+def export_espnet(run: Run, output_dir: Path) -> None:
     """Writes `config.yaml`, `model.pth`, `tokens.txt`, SentencePiece's model where there is one, and `README.md`.
 
     That ESPnet's model encodes as ours does is checked before anything is written.
@@ -90,7 +90,7 @@ def export_espnet(run: FinishedRun, output_dir: Path) -> None:
         write_text(folder / "README.md", _readme(run))
 
 
-def espnet_config(run: FinishedRun) -> dict[str, Any]:
+def espnet_config(run: Run) -> dict[str, Any]:
     """What ESPnet's `ASRTask.build_model` reads, of a run.
 
     Raises:
@@ -125,7 +125,7 @@ def espnet_config(run: FinishedRun) -> dict[str, Any]:
     }
 
 
-def espnet_weights(run: FinishedRun) -> dict[str, torch.Tensor]:
+def espnet_weights(run: Run) -> dict[str, torch.Tensor]:
     """The weights under ESPnet's names: layers of full size, no LayerScale, and no layer that the losses left out."""
     model = build_model(run.config, run.tokenizer.vocab_size)
     model.load_state_dict(widen(model, run.model.state_dict()))
@@ -221,7 +221,7 @@ def _check_same(ours: ASRModel, theirs: ESPnetASRModel) -> None:
         )
 
 
-def _readme(run: FinishedRun) -> str:
+def _readme(run: Run) -> str:
     bpe = isinstance(run.tokenizer, SentencePieceTokenizer)
     return README.format(
         name=run.folder.resolve().name,

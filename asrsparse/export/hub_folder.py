@@ -11,20 +11,19 @@ from omegaconf import OmegaConf
 from asrsparse import __version__
 from asrsparse.checkpoints import load_weights, save_weights
 from asrsparse.config import build, flatten
-from asrsparse.export.finished_run import FinishedRun, require
+from asrsparse.export.packages import require
 from asrsparse.files import atomic_folder, read_json, write_json, write_text
 from asrsparse.masks.compact import fit_to
 from asrsparse.models.asr import ASRModel
 from asrsparse.report_rows import portable_command
+from asrsparse.runs import Run
 from asrsparse.tokenizer import Tokenizer, load_tokenizer
 
 _OURS = ("asrsparse.models.", "espnet2.asr.")
 _FOR_TRAINING = ("segments", "segments_level")
 
 
-def export_huggingface(
-    run: FinishedRun, output_dir: Path, language: str | None = None, license: str | None = None
-) -> None:
+def export_huggingface(run: Run, output_dir: Path, language: str | None = None, license: str | None = None) -> None:
     """Writes `model.safetensors`, `config.json`, `config.yaml`, the tokenizer and a model card.
 
     Paths of this machine do not stand in them: those outside the current folder keep their last part.
@@ -50,7 +49,7 @@ def export_huggingface(
         write_text(folder / "README.md", card)
 
 
-def model_settings(run: FinishedRun) -> dict[str, Any]:
+def model_settings(run: Run) -> dict[str, Any]:
     """What `load_exported` makes the model of: its node of the configuration, without what only training needs."""
     run.config.vocab_size = run.tokenizer.vocab_size
     node = OmegaConf.to_container(run.config.model, resolve=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 def _espnet(run_dir: Path, output_dir: Path, data_dir: str | None = None) -> None:
     from asrsparse.export.espnet_folder import export_espnet
-    from asrsparse.export.finished_run import read_run
+    from asrsparse.runs import open_run
 
-    export_espnet(read_run(run_dir, _folder(data_dir)), output_dir)
+    export_espnet(open_run(run_dir, data_dir=_folder(data_dir)), output_dir)
 
 
 def _huggingface(
@@ -25,21 +25,21 @@ def _huggingface(
     license: str | None = None,
     push: str | None = None,
 ) -> None:
-    from asrsparse.export.finished_run import read_run
     from asrsparse.export.hub_folder import check_repository, export_huggingface, upload
+    from asrsparse.runs import open_run
 
     if push is not None:
         check_repository(push)
-    export_huggingface(read_run(run_dir, _folder(data_dir)), output_dir, language, license)
+    export_huggingface(open_run(run_dir, data_dir=_folder(data_dir)), output_dir, language, license)
     if push is not None:
         upload(output_dir, push)
 
 
 def _onnx(run_dir: Path, output_dir: Path, data_dir: str | None = None) -> None:
-    from asrsparse.export.finished_run import read_run
     from asrsparse.export.onnx_graph import export_onnx
+    from asrsparse.runs import open_run
 
-    export_onnx(read_run(run_dir, _folder(data_dir)), output_dir)
+    export_onnx(open_run(run_dir, data_dir=_folder(data_dir)), output_dir)
 
 
 def _folder(name: str | None) -> Path | None:

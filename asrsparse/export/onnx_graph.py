@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from asrsparse import __version__
 from asrsparse.batch import Batch
-from asrsparse.export.finished_run import FinishedRun, require
+from asrsparse.export.packages import require
 from asrsparse.files import atomic_folder, write_json, write_text
 from asrsparse.models.asr import BLANK, ASRModel
 from asrsparse.models.frontends import LogMelFrontend
 from asrsparse.models.time_pruning import FRAMES_PER_SECOND
 from asrsparse.models.visual import SmallVisualFrontend, VisualFrontend
+from asrsparse.runs import Run
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ log_probs, frames = session.run(None, {{"audio": audio, "video": video, **lens}}
 }
 
 
-def export_onnx(run: FinishedRun, output_dir: Path) -> None:
+def export_onnx(run: Run, output_dir: Path) -> None:
     """Writes `model.onnx`, `onnx.json`, the tokenizer and `README.md`, if onnxruntime computes what PyTorch does.
 
     Args:
@@ -90,7 +91,7 @@ def export_onnx(run: FinishedRun, output_dir: Path) -> None:
     logger.info("%s: onnxruntime gives what PyTorch gives, within %g.", output_dir, TOLERANCE)
 
 
-def _readme(run: FinishedRun) -> str:
+def _readme(run: Run) -> str:
     example = _EXAMPLES[run.model.modalities].format(sampling_rate=run.sampling_rate)
     return README.format(name=run.folder.resolve().name, opset=OPSET, example=example)
 
@@ -236,7 +237,7 @@ def check_graph(model: ASRModel, path: Path) -> list[dict[str, float]]:
     Raises:
         ValueError: If they differ by more than `TOLERANCE`, or in the number of frames.
     """
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     recogniser = Recogniser(model)
@@ -287,7 +288,7 @@ def _noise_of(modality: str, lens: Tensor, generator: torch.Generator) -> Tensor
 # --------------------------------------------------------------------------------------------------------- what it says
 
 
-def _describe(run: FinishedRun) -> dict[str, Any]:
+def _describe(run: Run) -> dict[str, Any]:
     import onnx
     import onnxruntime
 

@@ -10,10 +10,10 @@ from micro import MICRO
 
 from asrsparse.config import compose_config
 from asrsparse.decode import decode
-from asrsparse.export.finished_run import FinishedRun, read_run
 from asrsparse.masks.compact import compact
 from asrsparse.masks.structured import find_units
 from asrsparse.models.asr import ASRModel
+from asrsparse.runs import Run, open_run
 from asrsparse.score import score
 from asrsparse.train import train
 
@@ -40,13 +40,13 @@ def run_dir(settings: list[str]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run(run_dir: Path) -> FinishedRun:
+def run(run_dir: Path) -> Run:
     """The run, read back."""
-    return read_run(run_dir)
+    return open_run(run_dir)
 
 
 @pytest.fixture(scope="session")
-def compacted(run: FinishedRun) -> ASRModel:
+def compacted(run: Run) -> ASRModel:
     """Its model without some units of each kind."""
     small = copy.deepcopy(run.model)
     with torch.no_grad():

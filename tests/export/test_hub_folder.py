@@ -8,11 +8,11 @@ from huggingface_hub import ModelCard
 
 from asrsparse.batch import BatchDataset
 from asrsparse.cuts import read_cuts
-from asrsparse.export.finished_run import read_run
 from asrsparse.export.hub_folder import export_huggingface, load_exported
 from asrsparse.export.kinds import export
 from asrsparse.files import read_json, write_json
 from asrsparse.models.asr import best_path
+from asrsparse.runs import open_run
 from asrsparse.sclite import read_decoded
 
 
@@ -89,7 +89,7 @@ def test_a_run_that_was_not_scored_says_so(run, run_dir, tmp_path):
     for name in ("config.yaml", "train.json", "model.safetensors"):
         (tmp_path / "run").mkdir(exist_ok=True)
         shutil.copy(run_dir / name, tmp_path / "run" / name)
-    export_huggingface(read_run(tmp_path / "run"), tmp_path / "out")
+    export_huggingface(open_run(tmp_path / "run"), tmp_path / "out")
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert "Nothing was decoded and scored before this export." in card.text
     assert card.data.eval_results is None
