@@ -26,8 +26,8 @@ Stages
   1 prepare   corpus -> validated manifests and cuts         data/<corpus>/
   2 train     each system; takes up where it was stopped     exp/<recipe>/<system>/
   3 decode    each system's averaged model on the test sets  exp/<recipe>/<system>/decode_*/
-  4 score     word and character errors with intervals       exp/<recipe>/<system>/decode_*/{result.txt,score.json}
-  5 report    the table                                      exp/<recipe>/RESULTS.md and results.json
+  4 score     word, character, token errors; intervals       exp/<recipe>/<system>/decode_*/{result.txt,score.json}
+  5 report    the table                                      exp/<recipe>/RESULTS.md, report.html, ...
 
 What is done already is not done again: stop it at any moment and call it again. Further words are Hydra overrides for
 every stage and system. The environment variable PYTHON names the interpreter for .venv.

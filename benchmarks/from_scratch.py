@@ -157,12 +157,12 @@ def overrides_of(run: Run, options: argparse.Namespace) -> list[str]:
     ]
 
 
-def train(overrides: Sequence[str]) -> None:
-    """Trains, decodes and scores one run, unless that is done."""
+def train(overrides: Sequence[str]) -> bool:
+    """Trains, decodes and scores one run, unless that is done; False if it failed, as a training that diverges does."""
     if is_done(compose_config(overrides)):
-        return
-    for command in ("train", "decode", "score"):
-        subprocess.run([sys.executable, "-m", "asrsparse", command, *overrides], check=True)
+        return True
+    commands = ([sys.executable, "-m", "asrsparse", stage, *overrides] for stage in ("train", "decode", "score"))
+    return all(subprocess.run(command, check=False).returncode == 0 for command in commands)
 
 
 def is_done(config: DictConfig) -> bool:
@@ -288,9 +288,9 @@ def main() -> None:
     """Trains what is not trained yet, prints, draws."""
     options = parse()
     turns = itertools.product(options.seeds, options.depths, options.lrs, options.warmups, options.rows)
-    runs = [Run(row, depth, lr, warmup, seed) for seed, depth, lr, warmup, row in turns]
-    for run in track(runs, description="Training"):
-        train(overrides_of(run, options))
+    wanted = [Run(row, depth, lr, warmup, seed) for seed, depth, lr, warmup, row in turns]
+    runs = [run for run in track(wanted, description="Training") if train(overrides_of(run, options))]
+    failed = sorted({run.name for run in wanted} - {run.name for run in runs})
     rows = report(options.exp_dir, [run.name for run in runs], method="ctc_greedy").rows
     folders = [options.exp_dir / run.name for run in runs]
     results = [
@@ -298,6 +298,7 @@ def main() -> None:
         for run, folder, row in zip(runs, folders, rows, strict=True)
     ]
     show(results)
+    Console().print(f"Failed, with the reason above: {', '.join(failed) or 'none'}.")
     plot_losses(options.exp_dir / "losses.png", results)
     plot_gradients(options.exp_dir / "gradients.png", options.exp_dir, results)
 
