@@ -1,5 +1,6 @@
 """Fixtures that more than one test file uses."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -9,7 +10,19 @@ from hypothesis import settings
 settings.register_profile("no clocks", deadline=None)
 settings.load_profile("no clocks")
 
+pytest_plugins = ["exported_run"]  # fixtures of tests/export: with doctests, pytest takes one conftest.py
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def same_logging():
+    """Takes away what commands that run in this process, which saves imports, add for themselves."""
+    logger = logging.getLogger("asrsparse")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers = handlers
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The recipes for LibriSpeech and for Kaldi data directories on small corpora; in this process, which saves imports."""
 
 import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,6 @@ from asrsparse.cuts import read_cuts
 COUNTS = {"train": 10, "dev": 4, "test": 4}
 SMALL = ["trainer.accumulate=1", "trainer.num_workers=0", "trainer.num_epochs=1", "trainer.accelerator=cpu"]
 SMALL += ["decode=ctc_greedy", "model=tiny", "system=full-dense", "systems=[full-dense]"]
-
-
-@pytest.fixture(autouse=True)
-def same_logging():
-    """Takes away what the commands add for themselves."""
-    logger = logging.getLogger("asrsparse")
-    level, handlers = logger.level, list(logger.handlers)
-    yield
-    logger.setLevel(level)
-    logger.handlers = handlers
 
 
 def run_through(folder: Path, corpus_dir: Path, *overrides: str) -> None:
