@@ -140,4 +140,4 @@ def test_what_was_normalised_is_reported_normalised(exp_dir):
     score(decode_dirs[1], FEW, load_normaliser("lower_no_punctuation"))
     first, second = report(exp_dir, ["full-dense", "masks"], method="greedy").rows
     assert (first.wer, second.delta_wer) == (0.12, pytest.approx(-0.08))
-    assert "Normaliser: lower_no_punctuation, version 1" in (exp_dir / "RESULTS.md").read_text()
+    assert "Normaliser of both texts: lower_no_punctuation, version 1" in (exp_dir / "RESULTS.md").read_text()

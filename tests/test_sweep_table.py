@@ -6,7 +6,7 @@ import re
 import pytest
 from test_report import make_system
 
-from asrsparse.report import gather
+from asrsparse.report import report
 from asrsparse.sweep import combine
 from asrsparse.sweep_table import means, tabulate
 
@@ -30,7 +30,7 @@ def runs(exp_dir):
 
 
 def test_a_mean_is_that_of_the_runs_which_differ_in_their_seed(exp_dir):
-    rows = gather(exp_dir, list(WRONG), method="greedy").rows
+    rows = report(exp_dir, list(WRONG), method="greedy").rows
     random, easy = means(rows, {name: name.split("-")[0] for name in WRONG})
     assert (random.name, random.seeds, easy.name, easy.seeds) == ("random", 2, "easy", 1)
     assert random.wer == pytest.approx((rows[0].wer + rows[1].wer) / 2)

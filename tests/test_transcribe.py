@@ -39,6 +39,7 @@ def runs(tiny_corpus, tmp_path_factory):
         torch.manual_seed(0)
         model = build_model(config, load_tokenizer(tiny_corpus / "cuts").vocab_size)
         save_weights(folders[modality] / "model.safetensors", model.state_dict())
+        write_text(folders[modality] / "train.json", "{}")
     return folders
 
 
@@ -191,4 +192,4 @@ def test_the_command_ends_with_status_1_where_a_file_failed_and_2_where_the_run_
     with pytest.raises(SystemExit) as stopped:
         main(["transcribe", str(tmp_path / "run"), "a.wav"])
     assert stopped.value.code == 2
-    assert "holds no run" in capsys.readouterr().err
+    assert "is no finished run" in capsys.readouterr().err

@@ -48,10 +48,12 @@ def _folder(name: str | None) -> Path | None:
 
 def _kaldi(data_dir: Path, output_dir: Path, pipes: str = "false") -> None:
     from asrsparse.corpora.kaldi_export import export_kaldi
+    from asrsparse.files import atomic_folder
 
     if pipes not in ("true", "false"):
         raise ValueError(f"export kaldi: got pipes={pipes}, allowed are true and false.")
-    export_kaldi(data_dir, output_dir, pipes=pipes == "true")
+    with atomic_folder(output_dir) as folder:
+        export_kaldi(data_dir, folder, pipes=pipes == "true")
 
 
 KINDS: dict[str, Callable[..., None]] = {"espnet": _espnet, "huggingface": _huggingface, "onnx": _onnx, "kaldi": _kaldi}
