@@ -71,16 +71,11 @@ def _decode(config: "DictConfig", command: str) -> None:
 
 def _score(config: "DictConfig", command: str) -> None:
     from asrsparse.conditions import decodings
-    from asrsparse.config import build
-    from asrsparse.normalisers import load_normaliser
-    from asrsparse.score import is_scored, score
-    from asrsparse.tokenizer import load_tokenizer
+    from asrsparse.score import is_scored, score, score_settings
 
-    cuts_dir = Path(config.data_dir) / "cuts"
-    tokenizer = load_tokenizer(cuts_dir) if (cuts_dir / "tokens.txt").is_file() else None
-    if tokenizer is None:
-        logger.info("No tokenizer in %s: no token rate.", cuts_dir)
-    settings = (build(config.score.bootstrap), load_normaliser(config.score.normaliser), tokenizer)
+    settings = score_settings(config)
+    if settings[-1] is None:
+        logger.info("No tokenizer in %s/cuts: no token rate.", config.data_dir)
     for folder in (decoding.folder for decoding in decodings(config)):
         if is_scored(folder, *settings):
             logger.info("%s is already scored.", folder)

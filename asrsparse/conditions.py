@@ -68,12 +68,6 @@ class Decoding:
     snr: Snr
     folder: Path
 
-    @property
-    def is_scored(self) -> bool:
-        """Whether there are scores, of the hypotheses that are there now."""
-        made, source = self.folder / "score.json", self.folder / "hyp.trn"
-        return made.is_file() and source.is_file() and made.stat().st_mtime >= source.stat().st_mtime
-
 
 def decodings(config: "DictConfig") -> list[Decoding]:
     """Each of `decode.splits` under each of `decode.snrs`; for a model that hears nothing, `clean` alone.

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 
+from asrsparse.config import build
 from asrsparse.files import read_json, write_json, write_text
-from asrsparse.normalisers import NONE, Normaliser, normalised, recorded_normaliser
+from asrsparse.normalisers import NONE, Normaliser, load_normaliser, normalised, recorded_normaliser
 from asrsparse.sclite import (
     ErrorCounts,
     Utterance,
@@ -26,7 +28,7 @@ from asrsparse.sclite import (
     pooled,
     read_decoded,
 )
-from asrsparse.tokenizer import Tokenizer
+from asrsparse.tokenizer import Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -237,6 +239,13 @@ def score(
     rate = f"{100 * scores['wer']:.2f} % [{100 * scores['ci_low']:.2f}, {100 * scores['ci_high']:.2f}]"
     logger.info("%s: WER %s of %d words; worst.txt has the worst utterances", decode_dir, rate, scores["words"])
     return scores
+
+
+def score_settings(config: DictConfig) -> tuple[Bootstrap, Normaliser, Tokenizer | None]:
+    """How a configuration has its decodings scored; without a tokenizer where the corpus is not prepared."""
+    cuts_dir = Path(config.data_dir) / "cuts"
+    tokenizer = load_tokenizer(cuts_dir) if (cuts_dir / "tokens.txt").is_file() else None
+    return build(config.score.bootstrap), load_normaliser(config.score.normaliser), tokenizer
 
 
 def is_scored(decode_dir: Path, bootstrap: Bootstrap, normaliser: Normaliser, tokenizer: Tokenizer | None) -> bool:

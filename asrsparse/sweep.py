@@ -30,6 +30,7 @@ from asrsparse.conditions import decodings
 from asrsparse.config import CONF_DIR, build, compose_config
 from asrsparse.launchers import Launcher, Started, Work
 from asrsparse.run_dir import differences
+from asrsparse.score import is_scored, score_settings
 
 STAGES = ("train", "decode", "score")
 ONE_VALUE = ("recipe", "recipe_name", "corpus", "data_dir", "decode", "systems", "exp_dir", "run_dir", "name", "sweep")
@@ -67,9 +68,11 @@ class Run:
         return [[sys.executable, "-m", "asrsparse", stage, *self.overrides] for stage in STAGES]
 
     def is_finished(self) -> bool:
-        """Whether it is trained, and all its test sets are decoded and scored."""
-        trained = all((self.folder / name).is_file() for name in ("train.json", "model.safetensors"))
-        return trained and all(decoding.is_scored for decoding in decodings(self.config))
+        """Whether it is trained, and all its test sets are decoded and scored, as the configuration says."""
+        if not all((self.folder / name).is_file() for name in ("train.json", "model.safetensors")):
+            return False
+        settings = score_settings(self.config)
+        return all(is_scored(decoding.folder, *settings) for decoding in decodings(self.config))
 
 
 @dataclass(frozen=True)

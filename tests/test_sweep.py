@@ -4,6 +4,7 @@ import itertools
 import sys
 
 import pytest
+from decoded import decoded
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
@@ -13,6 +14,8 @@ from omegaconf import OmegaConf
 from asrsparse import sweep_table
 from asrsparse.cli import main
 from asrsparse.files import write_json, write_text
+from asrsparse.sclite import write_decoded
+from asrsparse.score import score, score_settings
 from asrsparse.sweep import combine, execute, names, split, sweep
 
 GRID = ["recipe=grid", "pruning=random,easy2hard", "pruning.keep_ratio=0.5,0.7", "seed=0,1"]
@@ -57,8 +60,8 @@ def finish(run):
     write_text(run.folder / "config.yaml", OmegaConf.to_yaml(run.config))
     write_json(run.folder / "train.json", {})
     write_text(run.folder / "model.safetensors", "")
-    for name in ("hyp.trn", "score.json"):
-        write_text(run.folder / "decode_test_ctc_greedy" / name, "")
+    write_decoded(run.folder / "decode_test_ctc_greedy", decoded(0.2))
+    score(run.folder / "decode_test_ctc_greedy", *score_settings(run.config))
 
 
 @pytest.fixture
@@ -181,10 +184,13 @@ def test_what_is_finished_is_not_run_again(tmp_path, recorder, capsys):
     assert f"3 runs in {tmp_path}: 1 finished, 2 to do, 1 at a time.\n" in capsys.readouterr().out
 
 
-def test_scores_older_than_the_hypotheses_do_not_count(tmp_path):
+def test_scores_that_are_missing_or_made_otherwise_do_not_count(tmp_path):
     run = combine(["seed=0,1", f"exp_dir={tmp_path}"]).runs[0]
     finish(run)
     assert run.is_finished()
+    run.config.score.normaliser = "lower_no_punctuation"
+    assert not run.is_finished()
+    run.config.score.normaliser = "none"
     (run.folder / "decode_test_ctc_greedy" / "score.json").unlink()
     assert not run.is_finished()
 
