@@ -87,7 +87,7 @@ def _report(words: Sequence[str]) -> None:
     """Reports the systems of a configuration, all runs of folders, or one side of them on a page."""
     if words and words[0] in PAGES:
         PAGES[words[0]](words[1:])
-    elif all("=" in word for word in words):
+    elif all("=" in word and not Path(word).is_dir() for word in words):
         _composed(_report_systems)(words)
     else:
         _report_runs(words)
@@ -103,10 +103,8 @@ def _report_systems(config: "DictConfig", command: str) -> None:
 def _report_runs(words: Sequence[str]) -> None:
     from asrsparse.report import report_runs
 
-    options = dict(word.split("=", 1) for word in words if "=" in word)
-    if set(options) - {"baseline", "method"}:
-        raise ValueError(f"report: got {' '.join(words)}, allowed beside folders are baseline=RUN and method=NAME.")
-    _print_report(report_runs([Path(word) for word in words if "=" not in word], **options))
+    folders, options = _folders_and_options("report", words, ("baseline", "method"))
+    _print_report(report_runs(folders, **options))
 
 
 def _print_report(report: "Report") -> None:
@@ -120,12 +118,7 @@ def _print_report(report: "Report") -> None:
 def _report_pruning(words: Sequence[str]) -> None:
     from asrsparse.pruning_report import report_pruning
 
-    folders = [Path(word) for word in words if "=" not in word]
-    options = dict(word.split("=", 1) for word in words if "=" in word)
-    unknown = sorted(set(options) - {"utterance"})
-    if unknown or not folders:
-        got = " ".join(words) or "nothing"
-        raise ValueError(f"report pruning: got {got}, allowed are folders of runs, and utterance=ID.")
+    folders, options = _folders_and_options("report pruning", words, ("utterance",))
     sys.stdout.write(f"{report_pruning(folders, options.get('utterance'))}\n")
 
 
@@ -134,9 +127,8 @@ def _report_masks(words: Sequence[str]) -> None:
 
     from asrsparse.mask_report import report_masks, to_table
 
-    if not words or any("=" in word for word in words):
-        raise ValueError(f"report masks: got {' '.join(words) or 'nothing'}, allowed are folders of runs.")
-    page, rows = report_masks([Path(word) for word in words])
+    folders, _ = _folders_and_options("report masks", words)
+    page, rows = report_masks(folders)
     Console().print(to_table(rows))
     sys.stdout.write(f"{page}\n")
 
@@ -146,11 +138,7 @@ def _report_noise(words: Sequence[str]) -> None:
 
     from asrsparse.noise_report import report_noise, to_table
 
-    folders = [Path(word) for word in words if "=" not in word]
-    options = dict(word.split("=", 1) for word in words if "=" in word)
-    if not folders or set(options) - {"method", "split"}:
-        got = " ".join(words) or "nothing"
-        raise ValueError(f"report noise: got {got}, allowed are folders of runs, method=NAME and split=NAME.")
+    folders, options = _folders_and_options("report noise", words, ("method", "split"))
     path, snrs, rows = report_noise(folders, **options)
     Console().print(to_table(snrs, rows))
     sys.stdout.write(f"{path}\n")
@@ -186,15 +174,16 @@ def _breakdown(words: Sequence[str]) -> None:
 
 
 def _folders_and_options(
-    command: str, words: Sequence[str], allowed: Sequence[str]
+    command: str, words: Sequence[str], allowed: Sequence[str] = ()
 ) -> tuple[list[Path], dict[str, str]]:
     """Parts the words after a plain command. A folder may have a `=` in its name, as those of sweeps do."""
     options = dict(word.split("=", 1) for word in words if word.partition("=")[0] in allowed and "=" in word)
     folders = [Path(word) for word in words if word.partition("=")[0] not in allowed or "=" not in word]
     missing = [str(folder) for folder in folders if not folder.is_dir()]
-    if missing:
-        choices = ", ".join(f"{key}=..." for key in allowed)
-        raise ValueError(f"{command}: got {missing[0]}, allowed are folders that exist, and {choices}")
+    if missing or not folders:
+        got = missing[0] if missing else "no folder"
+        choices = ", ".join(["folders that exist", *(f"{key}=VALUE" for key in allowed)])
+        raise ValueError(f"{command}: got {got}, allowed are {choices}.")
     return folders, options
 
 

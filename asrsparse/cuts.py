@@ -14,14 +14,7 @@ from typing import TypeVar
 from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from rich.progress import track
 
-from asrsparse.corpora.manifests import (
-    begin_preparation,
-    is_prepared,
-    manifest_paths,
-    mark_prepared,
-    read_split,
-    splits_with,
-)
+from asrsparse.corpora.manifests import is_prepared, manifest_paths, preparing, read_split, splits_with
 from asrsparse.cut_index import CutIndex
 from asrsparse.files import atomic_path
 from asrsparse.left_out import LeftOut
@@ -90,26 +83,25 @@ def prepare_cuts(
     }
     if is_prepared(cuts_dir, arguments) and all(cuts_path(cuts_dir, split).is_file() for split in splits):
         return
-    begin_preparation(cuts_dir)
-    for path in cuts_dir.glob("*_cuts.jsonl"):
-        path.unlink()  # those of a test set that is no longer named would be taken for prepared
-    _, training_texts = read_split(manifest_dir, "train")
-    units = train_tokenizer([segment.text or "" for segment in training_texts], vocab_size)
-    units.save(cuts_dir)
-    for split in splits:
-        cuts = make_cuts(*read_split(manifest_dir, split))
-        # By split, since the same id may be something else in another one.
-        damage = find_damage(cuts, num_jobs) if decode_audio else {}
-        left_out = LeftOut(f"{split} cuts", max_left_out)
-        durations = (min_duration, max_duration)
-        kept = select_cuts(cuts, damage, units, durations, left_out, whole_set=split in test_splits)
-        num_copies = 0
-        if split == "train":
-            copies = perturb_speed(kept, [speed for speed in speeds if speed != 1.0])
-            kept, num_copies = kept + select_cuts(copies, {}, units, durations, left_out), len(copies)
-        left_out.close(len(cuts) + num_copies, cuts_dir / f"{split}_left_out.tsv")
-        _write_cuts(cuts_dir, split, kept)
-    mark_prepared(cuts_dir, arguments)
+    with preparing(cuts_dir, arguments):
+        for path in cuts_dir.glob("*_cuts.jsonl"):
+            path.unlink()  # those of a test set that is no longer named would be taken for prepared
+        _, training_texts = read_split(manifest_dir, "train")
+        units = train_tokenizer([segment.text or "" for segment in training_texts], vocab_size)
+        units.save(cuts_dir)
+        for split in splits:
+            cuts = make_cuts(*read_split(manifest_dir, split))
+            # By split, since the same id may be something else in another one.
+            damage = find_damage(cuts, num_jobs) if decode_audio else {}
+            left_out = LeftOut(f"{split} cuts", max_left_out)
+            durations = (min_duration, max_duration)
+            kept = select_cuts(cuts, damage, units, durations, left_out, whole_set=split in test_splits)
+            num_copies = 0
+            if split == "train":
+                copies = perturb_speed(kept, [speed for speed in speeds if speed != 1.0])
+                kept, num_copies = kept + select_cuts(copies, {}, units, durations, left_out), len(copies)
+            left_out.close(len(cuts) + num_copies, cuts_dir / f"{split}_left_out.tsv")
+            _write_cuts(cuts_dir, split, kept)
 
 
 def read_cuts(cuts_dir: Path, split: str) -> CutSet:

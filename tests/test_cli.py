@@ -168,10 +168,12 @@ def test_compare_and_breakdown_print_tables_and_write_json_on_demand(run_dir, tm
 
 def test_compare_and_breakdown_say_what_they_take(run_dir, tmp_path, capsys):
     here = str(run_dir)
-    assert "compare: got nothing, allowed are two and more folders" in fails(capsys, "compare")
-    assert "allowed are folders that exist, and margin=..." in fails(capsys, "compare", here, f"{tmp_path}/nowhere")
+    assert "compare: got no folder, allowed are folders that exist, margin=VALUE" in fails(capsys, "compare")
+    assert "allowed are folders that exist, margin=VALUE, relative_margin=VALUE, json=VALUE." in fails(
+        capsys, "compare", here, f"{tmp_path}/nowhere"
+    )
     assert "compare margin: got 'a', allowed is a number" in fails(capsys, "compare", here, "margin=a")
     assert "got margin and relative_margin" in fails(capsys, "compare", here, "margin=1", "relative_margin=1")
     assert "Margin: got -1, allowed are 0 and more" in fails(capsys, "compare", here, "margin=-1")
-    assert "got margin=1, allowed are folders that exist, and json=..." in fails(capsys, "breakdown", here, "margin=1")
+    assert "got margin=1, allowed are folders that exist, json=VALUE." in fails(capsys, "breakdown", here, "margin=1")
     assert "Run `asrsparse score` for this" in fails(capsys, "breakdown", here)

@@ -70,7 +70,10 @@ def test_files_that_are_shown_exist():
         ("asrsparse train recipe=gird", "Unknown recipe: got 'gird'"),
         ("asrsparse train pruning.keep_rate=0.5", "Unknown option: got 'pruning.keep_rate'"),
         ("asrsparse train pruning=random pruning.keep_ratio=1.5", "got 1.5, allowed is"),
-        ("asrsparse report pruning exp/grid utterances=u1", "allowed are folders of runs, and utterance=ID"),
+        (
+            "asrsparse report pruning exp/grid utterances=u1",
+            "got utterances=u1, allowed are folders that exist, utterance=VALUE.",
+        ),
         ("asrsparse sweep seed=0,1 masks=rigle", "Unknown masks: got 'rigle'"),
         ("./run.sh --jbos 2", "unknown option '--jbos'"),
         ("./run.sh --recipe gird", "unknown recipe 'gird'"),

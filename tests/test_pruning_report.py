@@ -68,7 +68,7 @@ def test_a_folder_without_runs_is_refused(tmp_path, capsys):
         report_pruning([tmp_path])
     with pytest.raises(SystemExit):
         main(["report", "pruning"])
-    assert "report pruning: got nothing, allowed are folders of runs, and utterance=ID." in capsys.readouterr().err
+    assert "report pruning: got no folder, allowed are folders that exist, utterance=VALUE." in capsys.readouterr().err
 
 
 def test_a_damaged_file_is_named(recipe_dir, tmp_path):

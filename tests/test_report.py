@@ -112,7 +112,7 @@ def test_the_command_takes_no_overrides_beside_folders(exp_dir, capsys):
     with pytest.raises(SystemExit):
         main(["report", str(exp_dir), "recipe=grid"])
     message = capsys.readouterr().err
-    assert "recipe=grid, allowed beside folders are baseline=RUN and method=NAME." in message
+    assert "report: got recipe=grid, allowed are folders that exist, baseline=VALUE, method=VALUE." in message
 
 
 def test_the_command_of_a_recipe_reports_all_its_test_sets(exp_dir, capsys):

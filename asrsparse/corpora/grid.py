@@ -21,7 +21,7 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 from lhotse.utils import resumable_download
 
-from asrsparse.corpora.manifests import SPLITS, begin_preparation, is_prepared, mark_prepared, write_split
+from asrsparse.corpora.manifests import SPLITS, is_prepared, preparing, write_split
 from asrsparse.corpora.media import Media, Source, prepare_media
 from asrsparse.landmarks import landmark_file
 from asrsparse.left_out import LeftOut, LeftOutUtterance
@@ -143,13 +143,12 @@ def prepare_grid(
     manifest_dir = output_dir / "manifests"
     if is_prepared(manifest_dir, arguments):
         return
-    begin_preparation(manifest_dir)
-    left_out = LeftOut("grid", max_left_out)
-    sources = [_source(utterance, landmarks_dir) for utterance in utterances]
-    pairs = supervise_all(utterances, prepare_media("grid", sources, output_dir, num_jobs), left_out)
-    left_out.close(len(utterances), output_dir / "left_out.tsv")
-    _write_splits(manifest_dir, pairs)
-    mark_prepared(manifest_dir, arguments)
+    with preparing(manifest_dir, arguments):
+        left_out = LeftOut("grid", max_left_out)
+        sources = [_source(utterance, landmarks_dir) for utterance in utterances]
+        pairs = supervise_all(utterances, prepare_media("grid", sources, output_dir, num_jobs), left_out)
+        left_out.close(len(utterances), output_dir / "left_out.tsv")
+        _write_splits(manifest_dir, pairs)
 
 
 def find_utterances(corpus_dir: Path, video: bool = True) -> list[Utterance]:

@@ -17,7 +17,7 @@ from rich.progress import track
 
 from asrsparse.corpora.kaldi_files import DataDir, Segment, read_data_dir
 from asrsparse.corpora.kaldi_sound import Sound, file_name, no_file, read_mouths, read_sound
-from asrsparse.corpora.manifests import begin_preparation, is_prepared, mark_prepared, splits_with, write_split
+from asrsparse.corpora.manifests import is_prepared, preparing, splits_with, write_split
 from asrsparse.corpora.media import Media, Source, prepare_media
 from asrsparse.landmarks import landmark_file
 from asrsparse.left_out import LeftOut, LeftOutUtterance
@@ -77,18 +77,20 @@ def prepare_kaldi(
     manifest_dir = output_dir / "manifests"
     if is_prepared(manifest_dir, arguments):
         return
-    begin_preparation(manifest_dir)
-    for split, data in dirs.items():
-        media = read_media(split, data, output_dir, allow_commands, video, landmarks_dir, num_jobs)
-        left_out = LeftOut(f"kaldi {split}", max_left_out)
-        supervisions = supervise_all(data, media, left_out)
-        left_out.close(len(data.segments), output_dir / f"{split}_left_out.tsv")
-        used = {segment.recording_id for segment in supervisions}
-        recordings = [m.recording for m in media.values() if isinstance(m, Media) and m.recording.id in used]
-        write_split(
-            manifest_dir, split, RecordingSet.from_recordings(recordings), SupervisionSet.from_segments(supervisions)
-        )
-    mark_prepared(manifest_dir, arguments)
+    with preparing(manifest_dir, arguments):
+        for split, data in dirs.items():
+            media = read_media(split, data, output_dir, allow_commands, video, landmarks_dir, num_jobs)
+            left_out = LeftOut(f"kaldi {split}", max_left_out)
+            supervisions = supervise_all(data, media, left_out)
+            left_out.close(len(data.segments), output_dir / f"{split}_left_out.tsv")
+            used = {segment.recording_id for segment in supervisions}
+            recordings = [m.recording for m in media.values() if isinstance(m, Media) and m.recording.id in used]
+            write_split(
+                manifest_dir,
+                split,
+                RecordingSet.from_recordings(recordings),
+                SupervisionSet.from_segments(supervisions),
+            )
 
 
 def _check_may_read(data: DataDir, allow_commands: bool, video: str | None) -> None:

@@ -23,7 +23,7 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.recipes.librispeech import LIBRISPEECH, download_librispeech, parse_utterance
 from rich.progress import track
 
-from asrsparse.corpora.manifests import begin_preparation, is_prepared, mark_prepared, splits_with, write_split
+from asrsparse.corpora.manifests import is_prepared, preparing, splits_with, write_split
 from asrsparse.left_out import LeftOut, LeftOutUtterance
 
 logger = logging.getLogger(__name__)
@@ -81,19 +81,18 @@ def prepare_librispeech(
     manifest_dir = output_dir / "manifests"
     if is_prepared(manifest_dir, arguments):
         return
-    begin_preparation(manifest_dir)
-    for split, its_parts in parts_of.items():
-        left_out = LeftOut(f"librispeech {split}", max_left_out)
-        utterances = [utterance for part in its_parts for utterance in read_part(root / part, left_out, num_jobs)]
-        left_out.close(len(utterances) + len(left_out.utterances), output_dir / f"{split}_left_out.tsv")
-        recordings, supervisions = zip(*utterances, strict=True)
-        write_split(
-            manifest_dir,
-            split,
-            RecordingSet.from_recordings(recordings),
-            SupervisionSet.from_segments(supervisions),
-        )
-    mark_prepared(manifest_dir, arguments)
+    with preparing(manifest_dir, arguments):
+        for split, its_parts in parts_of.items():
+            left_out = LeftOut(f"librispeech {split}", max_left_out)
+            utterances = [utterance for part in its_parts for utterance in read_part(root / part, left_out, num_jobs)]
+            left_out.close(len(utterances) + len(left_out.utterances), output_dir / f"{split}_left_out.tsv")
+            recordings, supervisions = zip(*utterances, strict=True)
+            write_split(
+                manifest_dir,
+                split,
+                RecordingSet.from_recordings(recordings),
+                SupervisionSet.from_segments(supervisions),
+            )
 
 
 def choose_parts(hours: int, test_splits: Sequence[str]) -> dict[str, tuple[str, ...]]:

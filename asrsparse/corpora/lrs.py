@@ -12,7 +12,7 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 
 from asrsparse.corpora.lrs_text import Segment, cut_at_words, read_transcript
-from asrsparse.corpora.manifests import SPLITS, begin_preparation, is_prepared, mark_prepared, write_split
+from asrsparse.corpora.manifests import SPLITS, is_prepared, preparing, write_split
 from asrsparse.corpora.media import Media, Source, prepare_media
 from asrsparse.landmarks import landmark_file
 from asrsparse.left_out import LeftOut, LeftOutUtterance
@@ -112,21 +112,20 @@ def prepare_clips(
     manifest_dir = output_dir / "manifests"
     if is_prepared(manifest_dir, arguments):
         return
-    begin_preparation(manifest_dir)
-    left_out = LeftOut(corpus, max_left_out)
-    clips = [clip for split in SPLITS for clip in splits[split]]
-    sources = [clip.source(video, landmarks_dir) for clip in clips]
-    media = dict(zip(clips, prepare_media(corpus, sources, output_dir, num_jobs), strict=True))
-    pairs = {}
-    for split in SPLITS:
-        longest = max_seconds if split == "train" else math.inf
-        pairs[split] = supervise_all(splits[split], [media[clip] for clip in splits[split]], longest, left_out)
-    left_out.close(len(clips), output_dir / "left_out.tsv")
-    for split in SPLITS:
-        recordings = RecordingSet.from_recordings(recording for recording, _ in pairs[split])
-        supervisions = SupervisionSet.from_segments(segment for _, segments in pairs[split] for segment in segments)
-        write_split(manifest_dir, split, recordings, supervisions)
-    mark_prepared(manifest_dir, arguments)
+    with preparing(manifest_dir, arguments):
+        left_out = LeftOut(corpus, max_left_out)
+        clips = [clip for split in SPLITS for clip in splits[split]]
+        sources = [clip.source(video, landmarks_dir) for clip in clips]
+        media = dict(zip(clips, prepare_media(corpus, sources, output_dir, num_jobs), strict=True))
+        pairs = {}
+        for split in SPLITS:
+            longest = max_seconds if split == "train" else math.inf
+            pairs[split] = supervise_all(splits[split], [media[clip] for clip in splits[split]], longest, left_out)
+        left_out.close(len(clips), output_dir / "left_out.tsv")
+        for split in SPLITS:
+            recordings = RecordingSet.from_recordings(recording for recording, _ in pairs[split])
+            supervisions = SupervisionSet.from_segments(segment for _, segments in pairs[split] for segment in segments)
+            write_split(manifest_dir, split, recordings, supervisions)
 
 
 def _fingerprint(splits: Mapping[str, Sequence[Clip]]) -> str:

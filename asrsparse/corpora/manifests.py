@@ -2,7 +2,8 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,18 @@ def is_prepared(manifest_dir: Path, arguments: dict[str, Any]) -> bool:
     return completed.is_file() and read_json(completed) == arguments
 
 
-def begin_preparation(manifest_dir: Path) -> None:
-    """Takes an older `.completed` away: if this preparation is interrupted, what lies here is nobody's whole work."""
-    (manifest_dir / ".completed").unlink(missing_ok=True)
-
-
 def mark_prepared(manifest_dir: Path, arguments: dict[str, Any]) -> None:
     """Records that the preparation with `arguments` (JSON values) has finished; the last thing a `prepare_*` does."""
     write_json(manifest_dir / ".completed", arguments)
+
+
+@contextmanager
+def preparing(manifest_dir: Path, arguments: dict[str, Any]) -> Iterator[None]:
+    """The time in which what lies in a folder is nobody's whole work.
+
+    An older `.completed` goes first, and the new one is written if the end is reached: neither an error nor a killed
+    process leaves one.
+    """
+    (manifest_dir / ".completed").unlink(missing_ok=True)
+    yield
+    mark_prepared(manifest_dir, arguments)

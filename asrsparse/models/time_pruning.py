@@ -17,7 +17,7 @@ from asrsparse.batch import PADDING_TOKEN, Batch
 from asrsparse.pruning import SegmentPruner
 
 ROWS_PER_SECOND = 100
-FRAMES_PER_SECOND = 25
+ENCODER_FRAMES_PER_SECOND = 25
 
 SEGMENT_LEVELS = ("waveform", "feature", "frontend")
 
@@ -98,7 +98,7 @@ class TimePruning:
 
     def _cut_frames(self, embed: torch.nn.Module, inputs: Any, output: Any) -> Any:
         (frames, positions), is_frame = output
-        shorter, lens = self.cut("frontend", frames, is_frame.squeeze(1).sum(dim=1), FRAMES_PER_SECOND)
+        shorter, lens = self.cut("frontend", frames, is_frame.squeeze(1).sum(dim=1), ENCODER_FRAMES_PER_SECOND)
         if shorter is frames:
             return output
         # Positions are relative, from E - 1 to 1 - E, with 0 in the middle.

@@ -5,7 +5,15 @@ import pytest
 import soundfile
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from asrsparse.corpora.manifests import is_prepared, manifest_paths, mark_prepared, read_split, splits_with, write_split
+from asrsparse.corpora.manifests import (
+    is_prepared,
+    manifest_paths,
+    mark_prepared,
+    preparing,
+    read_split,
+    splits_with,
+    write_split,
+)
 from asrsparse.video import video_array
 
 
@@ -81,3 +89,15 @@ def test_prepared_means_with_these_very_arguments(tmp_path):
     mark_prepared(tmp_path / "manifests", arguments)
     assert is_prepared(tmp_path / "manifests", arguments)
     assert not is_prepared(tmp_path / "manifests", {**arguments, "max_left_out": 0.1})
+
+
+def test_what_was_begun_and_not_ended_is_not_prepared(tmp_path):
+    old, new = {"max_left_out": 0.05}, {"max_left_out": 0.1}
+    mark_prepared(tmp_path, old)
+    with pytest.raises(RuntimeError, match="the disk is full"), preparing(tmp_path, new):
+        raise RuntimeError("the disk is full")
+    assert not is_prepared(tmp_path, old)
+    assert not is_prepared(tmp_path, new)
+    with preparing(tmp_path, new):
+        assert not is_prepared(tmp_path, new)
+    assert is_prepared(tmp_path, new)
