@@ -190,7 +190,8 @@ def to_table(compared: Compared) -> Table:
     caption = (
         f"{compared.words} words; normaliser {normaliser['name']}, version {normaliser['version']}; intervals by "
         f"bootstrap over {bootstrap.unit}s. Matched pairs: two-sided p, number of stretches. Non-inferior: "
-        f"worse by less than {compared.margin} (one-sided, 2.5 %); in brackets the upper bound of what is beyond."
+        f"worse by less than {compared.margin} (one-sided, 2.5 %); below, by how much the upper end of the "
+        "interval is within that or beyond."
     )
     table = Table(title=compared.decoding, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
     first = compared.rows[0].name
@@ -213,5 +214,10 @@ def _cells(row: Row) -> list[str]:
         f"{100 * versus.delta_wer:+.2f}\n[{100 * versus.delta_ci_low:+.2f}, {100 * versus.delta_ci_high:+.2f}]",
         f"{versus.p_better:.3f}",
         f"p {pairs.p:.4f}\nof {pairs.stretches}",
-        f"{'shown' if shown.shown else 'not shown'}\n[{100 * shown.excess_ci_high:+.2f}]",
+        f"{'shown' if shown.shown else 'not shown'}\n{_distance(shown)}",
     ]
+
+
+def _distance(tested: NonInferiority) -> str:
+    points = 100 * abs(tested.excess_ci_high)
+    return f"{points:.2f} {'within' if tested.shown else 'beyond'}"

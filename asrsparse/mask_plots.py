@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from asrsparse.masked_run import MaskedRun
+from asrsparse.report_page import name_lines
 
 _NORMS = {
     "grad_norm": "norm of the gradient",
@@ -25,7 +26,7 @@ def plot_density(axes: Axes, runs: Sequence[MaskedRun]) -> None:
         axes.plot(run.steps, mean, color=f"C{number}", label=run.name)
         _fill_range(axes, run, run.density[:, run.masked], f"C{number}")
     axes.set(xlabel="step", ylabel="share of weights kept", ylim=(0, 1.05))
-    axes.legend(title="all masked weights; shaded: range over layers; dotted: new phase")
+    name_lines(axes, "all masked weights; shaded: range over layers; dotted: new phase")
 
 
 def plot_bits(axes: Axes, runs: Sequence[MaskedRun]) -> None:
@@ -36,7 +37,7 @@ def plot_bits(axes: Axes, runs: Sequence[MaskedRun]) -> None:
             _fill_range(axes, run, run.values["changed"][:, run.masked], f"C{number}")
     axes.set(xlabel="step", ylabel="share of bits changed", ylim=(0, None))
     if axes.lines:
-        axes.legend(title="all masked weights; shaded: range over layers; dotted: new phase")
+        name_lines(axes, "all masked weights; shaded: range over layers; dotted: new phase")
     else:
         axes.set_title("no run has masks")
 
@@ -57,7 +58,7 @@ def plot_norms(axes: Axes, runs: Sequence[MaskedRun], column: str) -> None:
         _fill_range(axes, run, norms, f"C{number}", quantiles=(0.25, 0.75))
     axes.set(xlabel="step", ylabel=_NORMS[column], yscale="linear" if column == "weight_norm" else "log")
     which = "layers that some run masks" if compared else "layers"
-    axes.legend(title=f"median of the {which}; shaded: middle half; dotted: new phase")
+    name_lines(axes, f"median of the {which}; shaded: middle half; dotted: new phase")
 
 
 def _fill_range(

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from asrsparse.pruning import Audit
-from asrsparse.report_page import common_folder, figure, find_runs, read_log, write_page
+from asrsparse.report_page import common_folder, figure, find_runs, name_lines, read_log, write_page
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def plot_hours(axes: Axes, runs: Sequence[PrunedRun]) -> None:
     for run in runs:
         axes.plot(range(1, 1 + len(run.hours_heard)), run.hours_heard, marker=".", label=run.name)
     axes.set(xlabel="epoch", ylabel="hours heard so far", ylim=(0, None))
-    axes.legend()
+    name_lines(axes)
 
 
 def plot_kept(axes: Axes, runs: Sequence[PrunedRun]) -> None:
@@ -126,7 +126,7 @@ def plot_kept(axes: Axes, runs: Sequence[PrunedRun]) -> None:
     for run in runs:
         axes.step(range(1, 1 + len(run.kept_hours)), run.kept_hours, where="mid", label=run.name)
     axes.set(xlabel="epoch", ylabel="hours of the kept utterances", ylim=(0, None))
-    axes.legend()
+    name_lines(axes)
 
 
 def plot_overlap(axes: Axes, runs: Sequence[PrunedRun]) -> None:
@@ -134,7 +134,7 @@ def plot_overlap(axes: Axes, runs: Sequence[PrunedRun]) -> None:
     for run in runs:
         axes.plot(range(2, 2 + len(run.overlap)), run.overlap, marker=".", label=run.name)
     axes.set(xlabel="epoch", ylabel="share kept in the epoch before, too", ylim=(0, 1.05))
-    axes.legend()
+    name_lines(axes)
 
 
 def plot_scores(axes: Axes, run: PrunedRun) -> None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import matplotlib as mpl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -82,6 +83,12 @@ def figure(title: str, draw: Callable[..., None], panels: int = 1, height: float
         drawn.savefig(picture, format="png", dpi=110)
     encoded = base64.b64encode(picture.getvalue()).decode()
     return f'<h3>{html.escape(title)}</h3><img alt="{html.escape(title)}" src="data:image/png;base64,{encoded}">'
+
+
+def name_lines(axes: Axes, note: str = "") -> None:
+    """Puts the names of the lines beside the panel, where many hide nothing of it, and a note above it."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7)
+    axes.set_title(note, loc="left", fontsize=8)
 
 
 def html_table(columns: Mapping[str, Callable[[Row], str]], rows: Sequence[Row]) -> str:

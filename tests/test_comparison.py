@@ -108,6 +108,7 @@ def test_the_table_and_the_json_say_the_same(runs, tmp_path):
         f"{100 * row.versus_first.delta_wer:+.2f}",
         f"[{100 * row.versus_first.delta_ci_low:+.2f}, {100 * row.versus_first.delta_ci_high:+.2f}]",
         f"p {row.matched_pairs.p:.4f}",
+        f"{100 * abs(row.non_inferiority.excess_ci_high):.2f} {'within' if row.non_inferiority.shown else 'beyond'}",
         "10 % of the first system's WER",
         "normaliser none, version 1",
     ):
