@@ -26,7 +26,8 @@ from rich.progress import track
 from asrsparse.batch import Batch, BatchDataset
 from asrsparse.conditions import Decoding, decodings
 from asrsparse.config import build
-from asrsparse.cuts import read_cuts
+from asrsparse.cut_index import CutIndex
+from asrsparse.cuts import cuts_path, read_cuts
 from asrsparse.files import read_json, write_json
 from asrsparse.models.asr import BLANK, ASRModel, best_path
 from asrsparse.nbest import Hypothesis, write_nbest
@@ -254,18 +255,20 @@ def decode(config: DictConfig, command: str) -> None:
         command: The command that led here, for the record.
 
     Raises:
-        ValueError: If there is no finished model, no such split, or a setting or ratio is none.
+        ValueError: If there is no finished model, no such split, a setting or ratio is none, or a folder holds other
+            utterances.
     """
     decoder: Decoder = build(config.decode.decoder)
     check_settings(config.decode, decoder)
-    left = [decoding for decoding in decodings(config) if not _is_decoded(decoding.folder, config.decode.nbest)]
+    cuts_dir = Path(config.data_dir) / "cuts"
+    left = [decoding for decoding in decodings(config) if not _is_decoded(decoding, config.decode.nbest, cuts_dir)]
     if not left:
         return
-    tokenizer = load_tokenizer(Path(config.data_dir) / "cuts")
+    tokenizer = load_tokenizer(cuts_dir)
     model = load_model(config, tokenizer).to(device_of(config.trainer.accelerator))
     record = {"command": command, "method": config.decode.method} | _settings(config.decode, model)
     for decoding in left:
-        _decode_one(decoding, Path(config.data_dir) / "cuts", model, decoder, tokenizer, record)
+        _decode_one(decoding, cuts_dir, model, decoder, tokenizer, record)
 
 
 def check_settings(settings: DictConfig, decoder: Decoder) -> None:
@@ -322,19 +325,35 @@ def _decode_one(
     audio_hours = sum(cut.duration for cut in cuts) / 3600
     speed = 3600 * audio_hours / seconds
     done = {"utterances": len(cuts), "audio_hours": audio_hours, "seconds": seconds, "times_real_time": speed}
-    write_json(decoding.folder / "decode.json", record | {"split": decoding.split, "snr": decoding.snr} | done)
+    of = {"split": decoding.split, "snr": decoding.snr, "fingerprint": _fingerprint(cuts_dir, decoding.split)}
+    write_json(decoding.folder / "decode.json", record | of | done)
     logger.info(
         "%s: %d utterances, %.2f h in %.1f s: %.1f times real time, or hours decoded per hour.",
         *(decoding.folder, len(cuts), audio_hours, seconds, speed),
     )
 
 
-def _is_decoded(decode_dir: Path, nbest: int) -> bool:
-    path = decode_dir / "decode.json"
-    if not path.is_file() or read_json(path).get("nbest", 1) < nbest:
+def _is_decoded(decoding: Decoding, nbest: int, cuts_dir: Path) -> bool:
+    """Whether the test set is decoded already, as it is now; without its cuts nothing is known of now."""
+    path = decoding.folder / "decode.json"
+    if not path.is_file():
         return False
-    logger.info("%s is already decoded.", decode_dir)
+    done = read_json(path)
+    now = _fingerprint(cuts_dir, decoding.split) if cuts_path(cuts_dir, decoding.split).is_file() else None
+    if now is not None and done.get("fingerprint", now) != now:
+        raise ValueError(
+            f"{decoding.folder} holds {done['utterances']} utterances, others than those that {cuts_dir} has for "
+            f"{decoding.split} now. Delete the folder to decode them, or name the data that the model was trained on "
+            "(data_dir=DIR)."
+        )
+    if done.get("nbest", 1) < nbest:
+        return False
+    logger.info("%s is already decoded.", decoding.folder)
     return True
+
+
+def _fingerprint(cuts_dir: Path, split: str) -> str:
+    return CutIndex.open(cuts_path(cuts_dir, split)).fingerprint
 
 
 def _utterance(cut: Cut, hypothesis: str) -> Utterance:

@@ -1,4 +1,4 @@
-"""Whose a run's folder is: one configuration's, but for what may differ between two sittings."""
+"""Whose a run's folder is: one configuration's, but for what may differ between two sittings, and one corpus's."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from asrsparse.config import flatten
+from asrsparse.cut_index import CutIndex
+from asrsparse.files import read_json, write_json
 
 _NOT_PART_OF_A_RUN = (
     *(
@@ -20,6 +22,7 @@ _NOT_PART_OF_A_RUN = (
         "modality",
         "score",
         "sweep",
+        "by_modality",
     ),
     "masks.regime",
 )
@@ -38,6 +41,38 @@ def differences(run_dir: Path, config: Any) -> list[str]:
     found, wanted = _of_the_run(OmegaConf.load(path)), _of_the_run(config)
     different = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
     return [f"{key}: {found.get(key)} there, {wanted.get(key)} now" for key in different]
+
+
+def claim_utterances(run_dir: Path, cuts: CutIndex) -> None:
+    """Records in `data.json` which utterances a run begins with, or checks that it goes on with the same.
+
+    Raises:
+        ValueError: As for `check_utterances`.
+    """
+    check_utterances(run_dir, cuts)
+    write_json(run_dir / "data.json", _summary(cuts))
+
+
+def check_utterances(run_dir: Path, cuts: CutIndex) -> None:
+    """Checks that a run was begun with these utterances, as far as it is known.
+
+    Raises:
+        ValueError: If they are others.
+    """
+    path, now = run_dir / "data.json", _summary(cuts)
+    if path.is_file() and (begun := read_json(path)) != now:
+        raise ValueError(
+            f"{run_dir} was begun with {_in_words(begun)} of training, {cuts.path} holds others, {_in_words(now)}. "
+            "Give this run another name (name=NAME), or delete the folder to train it anew."
+        )
+
+
+def _summary(cuts: CutIndex) -> dict[str, Any]:
+    return {"utterances": len(cuts), "hours": float(cuts.durations.sum()) / 3600, "fingerprint": cuts.fingerprint}
+
+
+def _in_words(utterances: dict[str, Any]) -> str:
+    return f"{utterances['utterances']} utterances ({utterances['hours']:.2f} h)"
 
 
 def _of_the_run(config: Any) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from asrsparse.models.asr import ASRModel
 from asrsparse.position import Position
 from asrsparse.pruning import DynamicPruner, ScoreTable, SegmentPruner
 from asrsparse.pruning.scores import Durations
-from asrsparse.run_dir import differences
+from asrsparse.run_dir import check_utterances, claim_utterances, differences
 from asrsparse.tokenizer import Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -56,20 +56,24 @@ def train(config: DictConfig, command: str) -> dict[str, Any]:
         What `train.json` holds: hours heard, seconds, density, parameters and so on.
 
     Raises:
-        ValueError: If the run's folder holds a run of another configuration, or the configuration is wrong.
+        ValueError: If the run's folder holds a run of another configuration or with other utterances, or the
+            configuration is wrong.
         Interrupted: If a signal stopped the training, after a checkpoint was written.
     """
     run_dir = Path(config.run_dir)
     _claim(run_dir, config)
+    cuts_dir = Path(config.data_dir) / "cuts"
     if (run_dir / "train.json").is_file() and (run_dir / "model.safetensors").is_file():
+        if cuts_path(cuts_dir, "train").is_file():  # else the run was moved here without its data
+            check_utterances(run_dir, open_train_cuts(config))
         logger.info("%s is already trained.", run_dir)
         return dict(read_json(run_dir / "train.json"))
     L.seed_everything(config.seed, verbose=False)
     if config.trainer.num_threads is not None:
         torch.set_num_threads(config.trainer.num_threads)
-    cuts_dir = Path(config.data_dir) / "cuts"
     tokenizer = load_tokenizer(cuts_dir)
     train_cuts = open_train_cuts(config)
+    claim_utterances(run_dir, train_cuts)
     module = build_module(config, train_cuts, tokenizer)
     data = build_data(config, train_cuts, read_cuts(cuts_dir, "dev"), tokenizer, module)
     stopwatch = Stopwatch()

@@ -1,6 +1,8 @@
 """Whole recipes through the commands that a user types, with a model small enough for a test."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +54,8 @@ def short(tmp_path):
 
 
 def test_mini_from_cuts_to_the_table_and_nothing_twice(tiny_corpus, tmp_path, short, capsys, caplog):
-    overrides = ["recipe=mini", f"data_dir={tiny_corpus}", *short]
+    shutil.copytree(tiny_corpus / "cuts", tmp_path / "data" / "cuts")
+    overrides = ["recipe=mini", f"data_dir={tmp_path / 'data'}", *short]
     run_recipe(overrides)
     assert "easy2hard-" in capsys.readouterr().out  # a narrow table breaks names
     num_words = sum(len(line.split("\t")[0].split()) for line in reference(tmp_path / "exp").splitlines())
@@ -62,6 +65,17 @@ def test_mini_from_cuts_to_the_table_and_nothing_twice(tiny_corpus, tmp_path, sh
             main([stage, "system=full-dense", *overrides])
     said = [text.split()[-2:] for text in caplog.messages[-3:]]
     assert said == [["already", f"{what}."] for what in ("trained", "decoded", "scored")]
+    check_that_other_data_is_not_taken_for_it(overrides, tmp_path / "data", capsys)
+
+
+def check_that_other_data_is_not_taken_for_it(overrides, data_dir, capsys):
+    """The same commands, after the corpus was prepared anew with one utterance less in each split."""
+    for path in (data_dir / "cuts").glob("*_cuts.jsonl"):
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    for stage, message in {"train": "was begun with .* of training, .* holds others", "decode": "others than"}.items():
+        with pytest.raises(SystemExit):
+            main([stage, "system=full-dense", *overrides])
+        assert re.search(message, capsys.readouterr().err)
 
 
 def reference(exp_dir: Path) -> str:
