@@ -187,3 +187,15 @@ def test_build_gives_plain_lists_and_dicts():
     made = build(OmegaConf.create({"_target_": f"{__name__}.give", "width": [0, 20], "more": {"a": 1}}))
     assert type(made["width"]) is list
     assert type(made["more"]) is dict
+
+
+@pytest.mark.parametrize("recipe", ["grid", "mini"])
+def test_a_recipe_trains_each_modality_as_long_as_it_needs_unless_told_otherwise(recipe):
+    epochs = {}
+    for modality in ("audio", "video", "audiovisual"):
+        config = compose_config([f"recipe={recipe}", f"modality={modality}"])
+        epochs[modality] = config.trainer.num_epochs
+        assert config.pruning.plan.num_epochs == epochs[modality]
+    assert epochs["audio"] < epochs["video"]
+    config = compose_config([f"recipe={recipe}", "modality=video", "trainer.num_epochs=7"])
+    assert config.trainer.num_epochs == config.pruning.plan.num_epochs == 7

@@ -31,6 +31,13 @@ def test_where_things_lie_and_how_runs_are_started_makes_no_other_run(tmp_path):
     assert differences(folder, compose_config(["exp_dir=here", "sweep=slurm", "decode=joint"])) == []
 
 
+def test_the_same_epochs_are_the_same_run_whether_a_recipe_or_a_user_says_so(tmp_path):
+    folder = claimed(tmp_path, "recipe=grid")
+    epochs = compose_config(["recipe=grid"]).trainer.num_epochs
+    assert differences(folder, compose_config(["recipe=grid", f"trainer.num_epochs={epochs}"])) == []
+    assert differences(folder, compose_config(["recipe=grid", "by_modality.video.num_epochs=1"])) == []
+
+
 def cuts(ids, path="train_cuts.jsonl", seconds=3.6):
     return CutIndex(path, pa.array(ids), np.full(len(ids), seconds), *np.zeros((2, len(ids)), np.int64))
 
