@@ -20,9 +20,9 @@ from tqdm import tqdm
 from asrsparse.batch import Batch
 from asrsparse.corpora.media import SAMPLING_RATE, decode_audio
 from asrsparse.decode import device_of
-from asrsparse.models.time_pruning import motion
 from asrsparse.mouths import cut_mouths, fit_to_audio
 from asrsparse.nbest import Hypothesis
+from asrsparse.pruning.segment import motion
 from asrsparse.runs import Run, open_run
 from asrsparse.video import FRAMES_PER_SECOND
 from asrsparse.word_times import word_times

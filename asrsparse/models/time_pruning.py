@@ -24,9 +24,6 @@ SEGMENT_LEVELS = ("waveform", "feature", "frontend")
 _CHOSEN_AT = {"waveform": "waveform", "feature": "feature", "frontend": "feature"}
 """What a policy looks at; frames behind the subsampling say nothing of loudness."""
 
-_VIDEO_DIMENSIONS = 4
-"""Of video frames (B, R, height, width), of which a policy sees how much they move."""
-
 _CTC_MARGIN = 1.2
 """Encoder frames that pruned time leaves an utterance, by what CTC needs at least: a bare minimum has one alignment."""
 
@@ -77,8 +74,7 @@ class TimePruning:
             What is left of the values, and its lengths.
         """
         if self.kept is None and level == _CHOSEN_AT[self.level]:
-            looked_at = motion(values, lens) if values.dim() == _VIDEO_DIMENSIONS else values
-            self.kept = self.segments.choose(looked_at, lens, rows_per_second, self.least_seconds, self.ids)
+            self.kept = self.segments.choose(values, lens, rows_per_second, self.least_seconds, self.ids)
         if level != self.level:
             return values, lens
         assert self.kept is not None
@@ -110,29 +106,6 @@ class TimePruning:
         """Lets the pruner know how sure the model was of blanks: log probabilities (B, E)."""
         assert self.kept is not None
         self.segments.observe(self.ids, self.kept, blank_log_probs)
-
-
-def motion(video: Tensor, lens: Tensor) -> Tensor:
-    """How much moves in video frames: the mean absolute difference to the frame before, of the first one to the next.
-
-    A moving head counts too.
-
-    Args:
-        video: Brightness (B, R, height, width).
-        lens: Frames of each (B,).
-
-    Returns:
-        (B, R, 1), zero behind `lens`.
-
-    Example:
-        >>> motion(torch.tensor([3.0, 3.0, 9.0, 0.0]).view(1, 4, 1, 1), torch.tensor([3])).flatten().tolist()
-        [0.0, 0.0, 6.0, 0.0]
-    """
-    values = video.float()
-    following = (values[:, 1:] - values[:, :-1]).abs().mean(dim=(2, 3))
-    moved = torch.cat([following[:, :1], following], dim=1) if video.size(1) > 1 else values.new_zeros(len(video), 1)
-    behind = torch.arange(video.size(1), device=lens.device) >= lens[:, None]
-    return moved.masked_fill(behind, 0.0).unsqueeze(-1)
 
 
 def least_seconds(batch: Batch) -> Tensor:

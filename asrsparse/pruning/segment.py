@@ -5,8 +5,8 @@ so that all that belongs to an utterance (samples, feature rows, video frames, t
 Segments are chunks of some tenths of a second, frames are chunks of one row. The idea is that of DDP-ASR (arXiv
 2406.18373); of how to choose little is known from there, and choosing by energy or by blanks is ours.
 
-Shape legend: B utterances, R rows of the longest (samples, feature rows, video frames), C chunks of the longest, E
-encoder frames of the longest, K times.
+Shape legend: B utterances, R rows of the longest (samples, feature rows, video frames of H x W), C chunks of the
+longest, E encoder frames of the longest, K times.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,19 +64,58 @@ class RandomChunks:
 
 @dataclass(frozen=True)
 class LoudestChunks:
-    """`energy`: the loudest chunks; pauses go first.
+    """`energy`: the loudest chunks; pauses go first. Of video those in which most moves.
 
     The loudness of waveforms is their mean square, that of feature rows their mean, which for log-mel energies is a
-    mean level; both over the rows that belong to the utterance.
+    mean level; all over the rows that belong to the utterance.
     """
 
     needs_blank: ClassVar[bool] = False
 
     def priorities(self, chunks: Chunks) -> Tensor:
-        """Measures the loudness of each chunk (B, C)."""
-        values = chunks.values.float()
-        levels = values.square() if values.dim() == 3 else values.flatten(3).mean(dim=3)
+        """Measures the loudness, or the motion, of each chunk (B, C)."""
+        levels = _LEVELS[chunks.values.dim()](chunks)
         return levels.sum(dim=2) / chunks.lens.clamp(min=1)
+
+
+def _squares(chunks: Chunks) -> Tensor:
+    return chunks.values.float().square()
+
+
+def _means(chunks: Chunks) -> Tensor:
+    return chunks.values.float().mean(dim=3)
+
+
+def _motions(chunks: Chunks) -> Tensor:
+    moved = motion(chunks.values.flatten(1, 2), chunks.lens.sum(dim=1))
+    return moved.view(chunks.values.shape[:3])
+
+
+_LEVELS = {3: _squares, 4: _means, 5: _motions}
+"""Levels of rows (B, C, rows of a chunk), by the dimensions of chunks of waveforms, of feature rows and of video."""
+
+
+def motion(video: Tensor, lens: Tensor) -> Tensor:
+    """How much moves in video frames: the mean absolute difference to the frame before, of the first one to the next.
+
+    A moving head counts too.
+
+    Args:
+        video: Brightness (B, R, H, W).
+        lens: Frames of each (B,).
+
+    Returns:
+        (B, R, 1), zero behind `lens`.
+
+    Example:
+        >>> motion(torch.tensor([3.0, 3.0, 9.0, 0.0]).view(1, 4, 1, 1), torch.tensor([3])).flatten().tolist()
+        [0.0, 0.0, 6.0, 0.0]
+    """
+    values = video.float()
+    following = (values[:, 1:] - values[:, :-1]).abs().mean(dim=(2, 3))
+    moved = torch.cat([following[:, :1], following], dim=1) if video.size(1) > 1 else values.new_zeros(len(video), 1)
+    behind = torch.arange(video.size(1), device=lens.device) >= lens[:, None]
+    return moved.masked_fill(behind, 0.0).unsqueeze(-1)
 
 
 @dataclass(frozen=True)
@@ -182,7 +221,8 @@ class SegmentPruner:
         """Chooses the chunks to keep.
 
         Args:
-            values: What the policy looks at (B, R) or (B, R, ...), zero behind `lens`.
+            values: What the policy looks at, zero behind `lens`: waveforms (B, R), feature rows (B, R, features) or
+                video (B, R, H, W).
             lens: Rows of each utterance (B,).
             rows_per_second: Rows that make a second of `values`.
             min_seconds: The least that each utterance keeps (B,), or all of them; one that is shorter is kept whole.

@@ -13,7 +13,7 @@ from asrsparse.flops import count_flops
 from asrsparse.models.asr import BLANK
 from asrsparse.models.frontends import LogMelFrontend
 from asrsparse.models.streams import encode_stream
-from asrsparse.models.time_pruning import SEGMENT_LEVELS, TimePruning, motion
+from asrsparse.models.time_pruning import SEGMENT_LEVELS, TimePruning
 from asrsparse.pruning import BlankTable, LeastBlankChunks, LoudestChunks, RandomChunks, SegmentPruner
 
 SEEING = ["video", "audiovisual"]
@@ -286,15 +286,6 @@ def test_chunks_that_are_no_whole_video_frames_are_refused(modality):
     with pytest.raises(ValueError, match=message):
         make_model(f"modality={modality}", "segments=energy", "segments.chunk_seconds=0.1")
     make_model("modality=audio", "segments=energy", "segments.chunk_seconds=0.1")
-
-
-def test_motion_is_the_difference_to_the_frame_before():
-    video = torch.zeros(2, 5, 4, 4, dtype=torch.uint8)
-    video[0, 2] = 200
-    video[1, 3:] = 100
-    moved = motion(video, torch.tensor([5, 3])).squeeze(-1)
-    assert moved.tolist() == [[0, 0, 200, 200, 0], [0, 0, 0, 0, 0]]
-    assert motion(video[:, :1], torch.tensor([1, 1])).tolist() == [[[0.0]], [[0.0]]]
 
 
 def test_the_model_lets_the_pruner_know_how_sure_it_is_of_blanks():

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrsparse.pruning import BlankTable, LeastBlankChunks, LoudestChunks, RandomChunks, ScoreTable, SegmentPruner
+from asrsparse.pruning.segment import motion
 
 POLICIES = [RandomChunks(), LoudestChunks()]
 lengths = st.lists(st.integers(1, 120), min_size=1, max_size=5)
@@ -184,3 +185,26 @@ def test_long_stretches_of_blanks_go_before_those_between_the_labels_of_a_word()
 def test_a_chunk_that_is_no_number_of_rows_is_refused():
     with pytest.raises(ValueError, match=r"chunk_seconds: got 0.03, allowed are multiples of 0.04 s"):
         SegmentPruner(0.5, 0.03).choose(torch.zeros(1, 50), torch.tensor([50]), 25)
+
+
+def test_motion_is_the_difference_to_the_frame_before():
+    video = torch.zeros(2, 5, 4, 4, dtype=torch.uint8)
+    video[0, 2] = 200
+    video[1, 3:] = 100
+    moved = motion(video, torch.tensor([5, 3])).squeeze(-1)
+    assert moved.tolist() == [[0, 0, 200, 200, 0], [0, 0, 0, 0, 0]]
+    assert motion(video[:, :1], torch.tensor([1, 1])).tolist() == [[[0.0]], [[0.0]]]
+
+
+def test_the_loudest_chunks_of_video_are_those_in_which_most_moves():
+    generator = torch.Generator().manual_seed(0)
+    video, lens = (
+        torch.randint(0, 256, (3, 23, 8, 8), generator=generator, dtype=torch.uint8),
+        torch.tensor([23, 17, 4]),
+    )
+    for row, length in zip(video, lens, strict=True):
+        row[length:] = 0
+    pruner = SegmentPruner(0.5, 0.2, LoudestChunks())
+    kept = pruner.choose(video, lens, rows_per_second=25)
+    assert torch.equal(kept, pruner.choose(motion(video, lens), lens, rows_per_second=25))
+    assert 0 < kept.sum() < 10
