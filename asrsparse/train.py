@@ -31,6 +31,7 @@ from asrsparse.cuts import cuts_path, read_cuts
 from asrsparse.datamodule import SpeechDataModule
 from asrsparse.environment import environment
 from asrsparse.files import read_json, write_json, write_text
+from asrsparse.initial_weights import begin_with, first_reason
 from asrsparse.lightning_module import LOG_EVERY_STEPS, ASRLightningModule
 from asrsparse.mask_log import MaskLog
 from asrsparse.masks import SparseMasks
@@ -121,8 +122,7 @@ def build_module(config: DictConfig, train_cuts: CutIndex, tokenizer: Tokenizer)
     """Model, masks, pruner and optimiser of a configuration, ready to train."""
     pruner = build_pruner(config, train_cuts.ids.to_pylist(), train_cuts.durations)
     model = build_model(config, tokenizer.vocab_size, build_segments(config, pruner.table))
-    if config.init_from is not None:
-        begin_with(model, Path(config.init_from))
+    begin_with(model, config.init_from, config.init_streams)
     return ASRLightningModule(
         model,
         masks=SparseMasks.attach(model, build(config.masks.method)),
@@ -134,27 +134,6 @@ def build_module(config: DictConfig, train_cuts: CutIndex, tokenizer: Tokenizer)
         weight_decay=config.optim.weight_decay,
         to_text=tokenizer.decode,
     )
-
-
-def begin_with(model: ASRModel, path: Path) -> None:
-    """Gives a model the weights of a finished run, each by its name.
-
-    Args:
-        model: Whose initial weights are replaced.
-        path: A run's `model.safetensors`.
-
-    Raises:
-        ValueError: If there is no such file, or it is of another model.
-    """
-    if not path.is_file():
-        raise ValueError(f"init_from: no file {path}. Name the model.safetensors of a finished run.")
-    try:
-        model.load_state_dict(load_weights(path))
-    except RuntimeError as error:
-        raise ValueError(
-            f"init_from: {path} is of another model than the configuration describes: {_first_reason(error)} Choose "
-            "the model, the modality and the prepared data (its tokens) of that run."
-        ) from None
 
 
 def build_data(
@@ -245,6 +224,7 @@ def _finish(
         "command": command,
         "seed": config.seed,
         "init_from": config.init_from,
+        "init_streams": dict(config.init_streams),
         "epochs": module.position.epoch,
         "steps": module.position.steps,
         "hours_heard": module.position.hours_heard,
@@ -295,15 +275,10 @@ def load_model(config: DictConfig, tokenizer: Tokenizer) -> ASRModel:
         model.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"{path} is of another model than the configuration describes: {_first_reason(error)} Decode "
+            f"{path} is of another model than the configuration describes: {first_reason(error)} Decode "
             "with the overrides that the run was trained with, or train again under another name=NAME."
         ) from None
     return model.eval()
-
-
-def _first_reason(error: Exception) -> str:
-    """The first difference of two models; torch's first line names only the model's class."""
-    return str(error).splitlines()[:2][-1].strip()
 
 
 def resolve_precision(precision: str, accelerator: str) -> Any:

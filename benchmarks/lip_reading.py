@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Lip-reading from scratch: the plain model against masks that are learned first (MSRS) and then gone.
 
-    python benchmarks/lip_reading.py --exp-dir exp/lip_reading [--recipe grid] [--epochs 30] [--seeds 0 1]
+    python benchmarks/lip_reading.py --exp-dir exp/lip_reading [--recipe grid] [--epochs 120] [--seeds 0 1]
 
 Trains both rows with each seed for the same epochs, decodes and scores them; what is trained already is not trained
 again. Prints a table and one line of JSON, and leaves RESULTS.md and curves.png (losses, and the word error rate on
@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Lip-reading from scratch, dense against MSRS.")
     parser.add_argument("--exp-dir", type=Path, required=True, help="where runs and results go")
     parser.add_argument("--recipe", default="grid", help="whose prepared corpus and settings are used")
-    parser.add_argument("--epochs", type=int, default=30, help="of each training")
+    parser.add_argument("--epochs", type=int, default=120, help="of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="each row is trained with each of them")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS, help="by default both")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for all rows, after --")

@@ -7,7 +7,7 @@ from asrsparse.checkpoints import save_weights
 from asrsparse.config import compose_config
 from asrsparse.masks.compact import compact
 from asrsparse.tokenizer import CharTokenizer
-from asrsparse.train import begin_with, build_model, load_model, resolve_precision, train
+from asrsparse.train import build_model, load_model, resolve_precision, train
 
 TOKENIZER = CharTokenizer.train(["bin blue"])
 
@@ -157,35 +157,6 @@ def test_another_name_is_another_folder(tmp_path):
     begin(config_in(tmp_path))
     assert "asrsparse prepare" in begin(config_in(tmp_path, "seed=1", "name=seed-1"))
     assert (tmp_path / "seed-1" / "config.yaml").is_file()
-
-
-def test_a_model_begins_with_the_weights_of_a_finished_run(tmp_path):
-    saved = save_model(tmp_path).state_dict()
-    model = build_model(config_in(tmp_path), TOKENIZER.vocab_size)
-    assert not torch.equal(model.ctc.ctc_lo.weight, saved["ctc.ctc_lo.weight"])
-    begin_with(model, tmp_path / "full-dense" / "model.safetensors")
-    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
-
-
-def test_a_model_does_not_begin_with_the_weights_of_another_one(tmp_path):
-    save_model(tmp_path)
-    path = tmp_path / "full-dense" / "model.safetensors"
-    for other, named in (
-        ("model.encoder.num_blocks=3", "encoder.encoders.2"),
-        ("model.encoder.linear_units=32", "shape"),
-    ):
-        model = build_model(config_in(tmp_path, other), TOKENIZER.vocab_size)
-        with pytest.raises(
-            ValueError, match=r"^init_from: .* is of another model .* tokens\) of that run\.$"
-        ) as caught:
-            begin_with(model, path)
-        assert named in str(caught.value) or "size mismatch" in str(caught.value)
-
-
-def test_a_missing_file_to_begin_with_is_refused(tmp_path):
-    model = build_model(config_in(tmp_path), TOKENIZER.vocab_size)
-    with pytest.raises(ValueError, match=r"init_from: no file .*\. Name the model\.safetensors of a finished run"):
-        begin_with(model, tmp_path / "model.safetensors")
 
 
 def test_what_a_run_begins_with_and_its_longest_utterance_make_it_another_run(tmp_path):
