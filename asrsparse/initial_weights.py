@@ -37,7 +37,7 @@ def begin_with(model: ASRModel, init_from: str | None, init_streams: Mapping[str
 def _check_streams(model: ASRModel, init_from: str | None, key: str) -> None:
     if model.video is None:
         raise ValueError(
-            f"{key}: got a model of one stream, allowed is modality=audiovisual. init_from takes all of it."
+            f"{key}: got a model of one stream, allowed is modality=audiovisual. init_from takes it whole."
         )
     if init_from is not None:
         raise ValueError(f"{key}: got init_from too, which has the weights of all streams. Choose one of them.")

@@ -125,7 +125,8 @@ def test_a_run_from_before_there_were_modalities_goes_on(tmp_path):
     begin(config_in(tmp_path, "masks=learned"))
     path = tmp_path / "full-dense" / "config.yaml"
     older = OmegaConf.load(path)
-    del older.modality
+    older.trainer.num_epochs = older.trainer.num_epochs
+    del older.modality, older.by_modality
     older.name = "full-dense"
     older.masks.method.exclude = ["encoder.embed.*|ctc.*|decoder.output_layer.*"]
     OmegaConf.save(older, path)
