@@ -193,11 +193,11 @@ def to_table(compared: Compared) -> Table:
         f"worse by less than {compared.margin} (one-sided, 2.5 %); below, by how much the upper end of the "
         "interval is within that or beyond."
     )
-    table = Table(title=compared.decoding, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=compared.decoding, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     first = compared.rows[0].name
     titles = ("system", "WER %\n[95 %]", f"minus\n{first}", "P(better)", "matched\npairs", "non-\ninferior")
     for number, title in enumerate(titles):
-        table.add_column(escape(title), justify="right" if number else "left", no_wrap=True)
+        table.add_column(escape(title), justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
     for row in compared.rows:
         table.add_row(*map(escape, _cells(row)))
     return table

@@ -1,5 +1,6 @@
 """Weights that a training begins with: those of a finished run, or for each stream those of a run of its own."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,4 +73,4 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
 
 def first_reason(error: Exception) -> str:
     """The first difference of two models; torch's first line names only the model's class."""
-    return str(error).splitlines()[:2][-1].strip()
+    return textwrap.shorten(str(error).splitlines()[:2][-1], 160, placeholder=" ...")

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from asrsparse.conditions import CLEAN, Snr, decoding_name
@@ -134,12 +135,17 @@ def title_of(snr: Snr) -> str:
 
 def to_table(snrs: Sequence[Snr], rows: Sequence[Row]) -> Table:
     """The table for the terminal."""
-    table = Table(title="WER % [95 %] in babble", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="WER % [95 %] in babble", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for number, title in enumerate(["system", *map(title_of, snrs)]):
-        table.add_column(title, justify="right" if number else "left", no_wrap=True)
+        table.add_column(title, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
     for row in rows:
-        table.add_row(row.name, *(_rate(row.cells.get(snr)).replace(" ", "\n").replace("[", "\\[") for snr in snrs))
+        table.add_row(row.name, *(_in_lines(_rate(row.cells.get(snr))) for snr in snrs))
     return table
+
+
+def _in_lines(rate: str) -> str:
+    """A rate above its interval, so that seven columns fit in a narrow terminal."""
+    return escape(rate.replace(" ", "\n").replace(",", ",\n"))
 
 
 def to_markdown(snrs: Sequence[Snr], rows: Sequence[Row]) -> str:

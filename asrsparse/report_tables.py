@@ -164,9 +164,10 @@ def _terminal_table(report: Report, section: Section) -> Table:
         "training\nseconds": costs["training s"],
         "density": costs["density"],
     }
-    table = Table(title=f"{escape(report.recipe)}: {escape(describe(section))}", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, title in enumerate(columns):
-        table.add_column(title, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
+    title = f"{escape(report.recipe)}: {escape(describe(section))}"
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for number, column_title in enumerate(columns):
+        table.add_column(column_title, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
     for row in section.rows:
         table.add_row(*(escape(column(row)).replace(" [", "\n[") for column in columns.values()))
     return table
