@@ -1,6 +1,7 @@
 """The noise table: numbers of the decodings, the same noise for all, one rate for who hears nothing."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -69,6 +70,19 @@ def test_the_files_hold_what_the_table_shows(runs):
     Console(file=output, width=100).print(to_table(snrs, rows))
     assert "full-dense-audiovisual" in output.getvalue()
     assert "6.0" in output.getvalue()
+
+
+def test_seven_ratios_fit_a_narrow_terminal(runs):
+    _, (clean, *_), rows = report_noise(runs)
+    snrs = [clean, 12.5, 7.5, 2.5, 0.0, -2.5, -7.5]
+    cell = rows[0].cells[clean]
+    wide = [replace(row, cells=dict.fromkeys(snrs, cell)) for row in rows]
+    output = io.StringIO()
+    Console(file=output, width=80).print(to_table(snrs, wide))
+    shown = output.getvalue()
+    assert "…" not in shown
+    assert shown.count(f"{100 * cell.ci_high:.1f}]") == len(snrs) * len(rows)
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_one_run_needs_no_comparison(runs):
