@@ -49,8 +49,10 @@ def claim_utterances(run_dir: Path, cuts: CutIndex) -> None:
     Raises:
         ValueError: As for `check_utterances`.
     """
-    check_utterances(run_dir, cuts)
-    write_json(run_dir / "data.json", _summary(cuts))
+    if (run_dir / "data.json").is_file():
+        check_utterances(run_dir, cuts)
+    else:
+        write_json(run_dir / "data.json", _summary(cuts))
 
 
 def check_utterances(run_dir: Path, cuts: CutIndex) -> None:

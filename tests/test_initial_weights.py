@@ -1,13 +1,17 @@
 """What a training begins with: a whole model, or the streams of two."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from micro import MICRO
 
 from asrsparse.checkpoints import save_weights
 from asrsparse.config import compose_config
+from asrsparse.cut_index import CutIndex
 from asrsparse.initial_weights import begin_with
-from asrsparse.train import build_model
+from asrsparse.tokenizer import CharTokenizer
+from asrsparse.train import build_model, build_module
 
 NONE = {"audio": None, "video": None}
 AUDIOVISUAL = "modality=audiovisual"
@@ -61,6 +65,15 @@ def test_an_audio_visual_model_begins_with_the_streams_of_two_runs(saved):
     for part in ("ctc", "decoder"):
         assert same(getattr(model, part), getattr(untouched, part))
     assert same(model.video.fusion, untouched.video.fusion)
+
+
+def test_a_configuration_names_them(saved):
+    (hears, audio), (sees, video) = saved("audio"), saved("video")
+    config = compose_config([*MICRO, AUDIOVISUAL, f"init_streams.audio={hears}", f"init_streams.video={sees}"])
+    cuts = CutIndex("train_cuts.jsonl", pa.array(["u1"]), np.array([3.0]), *np.zeros((2, 1), np.int64))
+    model = build_module(config, cuts, CharTokenizer.train(["bin blue"])).model
+    assert same(model.encoder, audio.encoder)
+    assert same(model.video.encoder, video.encoder)
 
 
 def test_one_stream_alone_may_be_named(saved):
