@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.table import Table
 
-    from asrsparse.report_rows import Report
+    from asrsparse.reports.rows import Report
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ def _prepare(config: "DictConfig", command: str) -> None:
 
 
 def _train(config: "DictConfig", command: str) -> None:
-    from asrsparse.callbacks import Interrupted
-    from asrsparse.train import train
+    from asrsparse.training.callbacks import Interrupted
+    from asrsparse.training.train import train
 
     try:
         train(config, command)
@@ -64,14 +64,14 @@ def _train(config: "DictConfig", command: str) -> None:
 
 
 def _decode(config: "DictConfig", command: str) -> None:
-    from asrsparse.decode import decode
+    from asrsparse.decoding.decode import decode
 
     decode(config, command)
 
 
 def _score(config: "DictConfig", command: str) -> None:
-    from asrsparse.conditions import decodings
-    from asrsparse.score import is_scored, score, score_settings
+    from asrsparse.scoring.decodings import decodings
+    from asrsparse.scoring.score import is_scored, score, score_settings
 
     settings = score_settings(config)
     if settings[-1] is None:
@@ -94,14 +94,14 @@ def _report(words: Sequence[str]) -> None:
 
 
 def _report_systems(config: "DictConfig", command: str) -> None:
-    from asrsparse.report import report
+    from asrsparse.reports.report import report
 
     systems = [f"{system}{config.modality.suffix}" for system in config.systems]
     _print_report(report(Path(config.exp_dir), systems, method=config.decode.method, splits=list(config.decode.splits)))
 
 
 def _report_runs(words: Sequence[str]) -> None:
-    from asrsparse.report import report_runs
+    from asrsparse.reports.report import report_runs
 
     folders, options = _folders_and_options("report", words, ("baseline", "method"))
     _print_report(report_runs(folders, **options))
@@ -110,13 +110,13 @@ def _report_runs(words: Sequence[str]) -> None:
 def _print_report(report: "Report") -> None:
     from rich.console import Console
 
-    from asrsparse.report_tables import to_tables
+    from asrsparse.reports.tables import to_tables
 
     Console().print(*to_tables(report))
 
 
 def _report_pruning(words: Sequence[str]) -> None:
-    from asrsparse.pruning_report import report_pruning
+    from asrsparse.reports.pruning_report import report_pruning
 
     folders, options = _folders_and_options("report pruning", words, ("utterance",))
     sys.stdout.write(f"{report_pruning(folders, options.get('utterance'))}\n")
@@ -125,7 +125,7 @@ def _report_pruning(words: Sequence[str]) -> None:
 def _report_masks(words: Sequence[str]) -> None:
     from rich.console import Console
 
-    from asrsparse.mask_report import report_masks, to_table
+    from asrsparse.reports.mask_report import report_masks, to_table
 
     folders, _ = _folders_and_options("report masks", words)
     page, rows = report_masks(folders)
@@ -136,7 +136,7 @@ def _report_masks(words: Sequence[str]) -> None:
 def _report_noise(words: Sequence[str]) -> None:
     from rich.console import Console
 
-    from asrsparse.noise_report import report_noise, to_table
+    from asrsparse.reports.noise_report import report_noise, to_table
 
     folders, options = _folders_and_options("report noise", words, ("method", "split"))
     path, snrs, rows = report_noise(folders, **options)
@@ -153,7 +153,7 @@ PAGES: dict[str, Command] = {
 
 
 def _compare(words: Sequence[str]) -> None:
-    from asrsparse.comparison import DEFAULT_MARGIN, Margin, compare_folders, to_json, to_table
+    from asrsparse.scoring.comparison import DEFAULT_MARGIN, Margin, compare_folders, to_json, to_table
 
     folders, options = _folders_and_options("compare", words, ("margin", "relative_margin", "json"))
     if {"margin", "relative_margin"} <= options.keys():
@@ -166,7 +166,7 @@ def _compare(words: Sequence[str]) -> None:
 
 
 def _breakdown(words: Sequence[str]) -> None:
-    from asrsparse.breakdown import break_down, to_json, to_table
+    from asrsparse.scoring.breakdown import break_down, to_json, to_table
 
     folders, options = _folders_and_options("breakdown", words, ("json",))
     made = break_down(folders)
@@ -208,7 +208,7 @@ def _show(tables: Sequence["Table"], values: object, path: str | None) -> None:
 
 
 def _transcribe(words: Sequence[str]) -> None:
-    from asrsparse.transcribe import transcribe
+    from asrsparse.decoding.transcribe import transcribe
 
     sys.exit(transcribe(words))
 
@@ -228,7 +228,7 @@ def _export(words: Sequence[str]) -> None:
 
 
 def _sweep(words: Sequence[str]) -> None:
-    from asrsparse.sweep import sweep
+    from asrsparse.sweeps.sweep import sweep
 
     try:
         failures = sweep(words)

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from asrsparse.old_names import overrides_with_todays_names, with_todays_names
 
 CONF_DIR = Path(__file__).parent / "conf"
 
@@ -28,9 +31,10 @@ def compose_config(overrides: Sequence[str], conf_dir: Path = CONF_DIR) -> DictC
     for override in overrides:
         if "=" not in override:
             raise ValueError(f"Got {override!r}, allowed are overrides as key=value. See `asrsparse --help`.")
+    overrides = overrides_with_todays_names(overrides)
     try:
         with initialize_config_dir(str(conf_dir.resolve()), version_base="1.3"):
-            config = compose("config", overrides=list(overrides))
+            config = compose("config", overrides=overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_explain(error, overrides, conf_dir)) from None
     OmegaConf.set_struct(config, False)
@@ -71,6 +75,22 @@ def _known_keys(conf_dir: Path) -> list[str]:
         keys |= {prefix + key for key in flatten(OmegaConf.create(text))}
     inner = {key[:end] for key in keys for end in range(len(key)) if key[end] == "."}
     return sorted(key for key in keys | inner if not key.startswith("defaults"))
+
+
+def read_config(run_dir: Path) -> DictConfig:
+    """The configuration that a run was trained with, under today's names; empty where there is none.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    path = run_dir / "config.yaml"
+    try:
+        saved = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML ({error}). Train the run again, or move its folder away.") from None
+    if not isinstance(saved, DictConfig):
+        raise ValueError(f"{path} is not a run's configuration. Name a run's folder.")
+    return with_todays_names(saved)
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

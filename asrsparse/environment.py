@@ -1,6 +1,7 @@
 """What a run was made with: versions, the state of the code, the machine's processor. Never its name or its folders."""
 
 import platform
+import re
 import subprocess
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -82,3 +83,24 @@ def _os_name() -> str:
     except (OSError, KeyError):  # not Linux
         name = f"{platform.system()} {platform.release()}"
     return f"{name}, {platform.machine()}"
+
+
+def portable_command(command: str) -> str:
+    """A command without the folders of this machine, for a file that others read.
+
+    Paths inside the current folder become relative, programs lose their folder, other paths keep their last part.
+
+    Example:
+        >>> portable_command("/opt/env/bin/asrsparse prepare corpus.dir=/data/grid pruning.keep_ratio=0.7")
+        'asrsparse prepare corpus.dir=/path/to/grid pruning.keep_ratio=0.7'
+    """
+    here = Path.cwd()
+
+    def shorten(match: re.Match[str]) -> str:
+        path = Path(match[0])
+        if path.parent.name == "bin":
+            return path.name
+        return str(path.relative_to(here)) if path.is_relative_to(here) else f"/path/to/{path.name}"
+
+    # A slash after a word, a dot, `~`, `}` or `:` is inside a relative path, a fraction, a variable or an address.
+    return re.sub(r"(?<![\w.~}:/*-])/[^\s'\"=,;]+", shorten, command)

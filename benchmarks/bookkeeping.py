@@ -22,12 +22,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from asrsparse.callbacks import PruningLog
 from asrsparse.config import compose_config
+from asrsparse.data.sampler import EpochSampler
 from asrsparse.environment import environment
 from asrsparse.pruning import DynamicPruner, SegmentPruner
-from asrsparse.sampler import EpochSampler
-from asrsparse.train import train
+from asrsparse.training.callbacks import PruningLog
+from asrsparse.training.train import train
 
 CLOCKED: dict[str, list[tuple[Any, str]]] = {
     "choosing utterances, closing epochs": [(DynamicPruner, "start_epoch"), (DynamicPruner, "end_epoch")],

@@ -40,7 +40,8 @@ from asrsparse.environment import environment
 from asrsparse.masks.compact import Compaction, compact
 from asrsparse.masks.semi_structured import to_semi_structured
 from asrsparse.masks.structured import find_units
-from asrsparse.train import build_model, resolve_precision
+from asrsparse.models.builders import build_model
+from asrsparse.training.train import resolve_precision
 
 ROWS_PER_SECOND = 100
 Key = tuple[str, str, str]

@@ -24,11 +24,11 @@ from lhotse.cut import Cut
 from rich.console import Console
 from rich.table import Table
 
-from asrsparse.batch import BatchDataset
-from asrsparse.cuts import read_cuts
-from asrsparse.decode import Recogniser, device_of, recognise
+from asrsparse.data.batch import BatchDataset
+from asrsparse.data.cuts import read_cuts
+from asrsparse.decoding.recogniser import Recogniser, device_of, recognise
+from asrsparse.decoding.runs import Run, open_run
 from asrsparse.environment import environment
-from asrsparse.runs import Run, open_run
 
 METHODS = {"greedy": ("decode=ctc_greedy",), "joint": ("decode=joint",)}
 

@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from asrsparse.batch import BatchDataset, IndexedBatchDataset
-from asrsparse.cut_index import CutIndex
+from asrsparse.data.batch import BatchDataset, IndexedBatchDataset
+from asrsparse.data.cut_index import CutIndex
+from asrsparse.data.sampler import EpochSampler, duration_bins
 from asrsparse.environment import environment
 from asrsparse.pruning import EasyToHard, KeptSet, PruningPlan, ScoreTable, select
-from asrsparse.sampler import EpochSampler, duration_bins
 
 BATCH_SECONDS = 600.0
 LONGEST = 30.0

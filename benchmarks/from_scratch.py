@@ -37,9 +37,9 @@ from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from asrsparse.config import compose_config
-from asrsparse.masked_run import read_run
-from asrsparse.report import report
-from asrsparse.report_rows import Row
+from asrsparse.reports.masked_run import read_run
+from asrsparse.reports.report import report
+from asrsparse.reports.rows import Row
 
 LEARNED_BELOW = 0.8
 """The word error rate below which a training counts as one that learned. GRID's sentences have six places, and whoever

@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from asrsparse.report import Row, report
+from asrsparse.reports.report import Row, report
 
 ROWS = {"dense": [], "msrs": ["masks=learned", "masks.method.exit=dense"]}
 CURVES = {"loss": "training loss per token", "dev_loss": "dev loss per token", "dev_wer": "WER on dev"}

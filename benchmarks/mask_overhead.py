@@ -25,11 +25,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from asrsparse.batch import Batch
 from asrsparse.config import build, compose_config
+from asrsparse.data.batch import Batch
 from asrsparse.environment import environment
 from asrsparse.masks import SparseAdamW, SparseMasks
-from asrsparse.train import build_model, resolve_precision
+from asrsparse.models.builders import build_model
+from asrsparse.training.train import resolve_precision
 
 VOCABULARY = 500
 SAMPLING_RATE = 16000

@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from asrsparse.contact_sheet import write_contact_sheet
 from asrsparse.environment import environment
-from asrsparse.mouths import cut_mouths
-from asrsparse.video import FRAMES_PER_SECOND, write_video
+from asrsparse.video.contact_sheet import write_contact_sheet
+from asrsparse.video.io import FRAMES_PER_SECOND, write_video
+from asrsparse.video.mouths import cut_mouths
 
 SUFFIXES = {".mpg", ".mp4", ".mkv", ".avi", ".mov"}
 

@@ -26,12 +26,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from asrsparse.comparison import compare_folders
+from asrsparse.data.tokenizer import CharTokenizer
 from asrsparse.environment import environment
-from asrsparse.normalisers import NONE, load_normaliser
-from asrsparse.sclite import Utterance, write_decoded
-from asrsparse.score import Bootstrap, score
-from asrsparse.tokenizer import CharTokenizer
+from asrsparse.scoring.alignment import Utterance
+from asrsparse.scoring.bootstrap import Bootstrap
+from asrsparse.scoring.comparison import compare_folders
+from asrsparse.scoring.normalisers import NONE, load_normaliser
+from asrsparse.scoring.score import score
+from asrsparse.scoring.trn_files import write_decoded
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORDS_EACH = 20  # 52,576 / 2,620

@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from asrsparse.report import report
-from asrsparse.report_rows import Report
+from asrsparse.reports.report import report
+from asrsparse.reports.rows import Report
 
 
 def segments(choice: str, keep_ratio: float, chunk_seconds: float = 0.1) -> list[str]:

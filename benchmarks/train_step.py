@@ -29,10 +29,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from asrsparse.cuts import cuts_path, read_cuts
+from asrsparse.data.cuts import cuts_path, read_cuts
+from asrsparse.data.tokenizer import load_tokenizer
 from asrsparse.environment import environment
 from asrsparse.files import read_json
-from asrsparse.tokenizer import load_tokenizer
 
 ESPNET_CONFIG = """\
 encoder: conformer

@@ -29,7 +29,7 @@ def same_logging():
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared mini corpus (manifests/ and cuts/) without video: 1 minute of train, 0.3 of dev and of test."""
     from asrsparse.corpora.mini import prepare_mini
-    from asrsparse.cuts import prepare_cuts
+    from asrsparse.data.cuts import prepare_cuts
 
     data_dir = tmp_path_factory.mktemp("tiny_corpus")
     minutes = {"train_minutes": 1, "dev_minutes": 0.3, "test_minutes": 0.3}

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from asrsparse.sclite import Utterance
+from asrsparse.scoring.alignment import Utterance
 
 VOCABULARY = ["bin", "blue", "at", "f", "two", "now"]
 

@@ -18,8 +18,8 @@ from sybil.parsers.markdown import CodeBlockParser
 
 from asrsparse.commands import COMMANDS
 from asrsparse.config import build, compose_config
-from asrsparse.sweep import combine
-from asrsparse.transcribe import parse
+from asrsparse.decoding.transcribe import parse
+from asrsparse.sweeps.combinations import combine
 
 ROOT = Path(__file__).parents[1]
 STUB = '#!/usr/bin/env bash\nprintf "%q " "$(basename "$0")" "$@" >> "{calls}"; echo >> "{calls}"\n'

@@ -10,7 +10,7 @@ import torch
 from micro import make_model
 
 from asrsparse import masks, pruning
-from asrsparse.video import write_video
+from asrsparse.video.io import write_video
 
 
 class LossOfEach(torch.nn.Module):

@@ -8,10 +8,10 @@ import torch
 from lhotse import CutSet
 from micro import make_batch
 
-from asrsparse.batch import Batch
-from asrsparse.cut_index import CutIndex
-from asrsparse.cuts import cuts_path, read_cuts
-from asrsparse.video import FRAMES_PER_SECOND, video_array, write_video
+from asrsparse.data.batch import Batch
+from asrsparse.data.cut_index import CutIndex
+from asrsparse.data.cuts import cuts_path, read_cuts
+from asrsparse.video.io import FRAMES_PER_SECOND, video_array, write_video
 
 SIZE = 96
 SAMPLES_PER_FRAME = 640

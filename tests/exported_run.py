@@ -9,13 +9,13 @@ import torch
 from micro import MICRO
 
 from asrsparse.config import compose_config
-from asrsparse.decode import decode
+from asrsparse.decoding.decode import decode
+from asrsparse.decoding.runs import Run, open_run
 from asrsparse.masks.compact import compact
 from asrsparse.masks.structured import find_units
 from asrsparse.models.asr import ASRModel
-from asrsparse.runs import Run, open_run
-from asrsparse.score import score
-from asrsparse.train import train
+from asrsparse.scoring.score import score
+from asrsparse.training.train import train
 
 
 @pytest.fixture(scope="session")

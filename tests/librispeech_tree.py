@@ -62,7 +62,7 @@ def main(folder: Path, minutes: float = 10.0) -> None:
     """Speaks the mini corpus and writes it as LibriSpeech."""
     from asrsparse.corpora.manifests import SPLITS, read_split
     from asrsparse.corpora.mini import prepare_mini
-    from asrsparse.cuts import make_cuts
+    from asrsparse.data.cuts import make_cuts
 
     grammar_dir = Path(__file__).parents[1] / "data" / "mini"
     with tempfile.TemporaryDirectory() as spoken:

@@ -13,7 +13,7 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from asrsparse.files import write_json
-from asrsparse.video import Frames
+from asrsparse.video.io import Frames
 
 CLICK_SECONDS = 0.5
 RATE = 16_000

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from asrsparse.files import write_json, write_text
-from asrsparse.masked_run import HISTOGRAM_SCHEMA, NUM_BINS, SCHEMA
+from asrsparse.training.mask_log_files import HISTOGRAM_SCHEMA, NUM_BINS, SCHEMA
 
 SIZES = {"block.linear.weight": 300, "out.weight": 100}
 PARAMETERS = 500

@@ -2,11 +2,11 @@
 
 import torch
 
-from asrsparse.batch import PADDING_TOKEN, Batch
 from asrsparse.config import compose_config
+from asrsparse.data.batch import PADDING_TOKEN, Batch
 from asrsparse.models.asr import ASRModel
+from asrsparse.models.builders import build_model, build_segments
 from asrsparse.pruning import ScoreTable
-from asrsparse.train import build_model, build_segments
 
 MICRO = [
     "model.encoder.num_blocks=2",

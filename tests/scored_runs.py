@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from asrsparse.conditions import decoding_name
 from asrsparse.files import write_json, write_text
-from asrsparse.sclite import Utterance, write_decoded
-from asrsparse.score import Bootstrap, score
+from asrsparse.scoring.alignment import Utterance
+from asrsparse.scoring.bootstrap import Bootstrap
+from asrsparse.scoring.decodings import decoding_name
+from asrsparse.scoring.score import score
+from asrsparse.scoring.trn_files import write_decoded
 
 FEW = Bootstrap(resamples=200)
 ENVIRONMENT = {"date": "2026-11-20 10:00 UTC", "python": "3.11.2", "cpu": "a CPU", "threads": "2"}

@@ -9,10 +9,11 @@ import asrsparse
 from asrsparse.cli import main
 from asrsparse.commands import COMMANDS
 from asrsparse.config import CONF_DIR
+from asrsparse.data.tokenizer import CharTokenizer
 from asrsparse.files import read_json
-from asrsparse.sclite import write_decoded
-from asrsparse.score import Bootstrap, score
-from asrsparse.tokenizer import CharTokenizer
+from asrsparse.scoring.bootstrap import Bootstrap
+from asrsparse.scoring.score import score
+from asrsparse.scoring.trn_files import write_decoded
 
 PRINT_MODULES = """
 import sys

@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from asrsparse.config import CONF_DIR, build, compose_config, flatten
 from asrsparse.masks import SparseMasks
 from asrsparse.models.asr import ASRModel
-from asrsparse.train import build_model, build_pruner
+from asrsparse.models.builders import build_model
+from asrsparse.training.train import build_pruner
 
 GROUPS = {
     folder.name: sorted(file.stem for file in folder.glob("[!_]*.yaml"))

@@ -12,7 +12,7 @@ import torch
 from lhotse import CutSet
 from lhotse.audio import AudioSource
 
-from asrsparse.cuts import read_cuts
+from asrsparse.data.cuts import read_cuts
 from asrsparse.pruning import PruningPlan, Random, StreamPruner
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ from kaldi_dirs import write_tone
 
 from asrsparse.config import CONF_DIR, build, compose_config
 from asrsparse.corpora.manifests import SPLITS
-from asrsparse.cuts import read_cuts
+from asrsparse.data.cuts import read_cuts
 
 PAGE = Path(__file__).parents[1] / "recipes" / "README.md"
 DIGITS = ["three", "seven", "one"]

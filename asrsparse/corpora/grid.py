@@ -21,10 +21,10 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 from lhotse.utils import resumable_download
 
+from asrsparse.corpora.left_out import LeftOut, LeftOutUtterance
 from asrsparse.corpora.manifests import SPLITS, is_prepared, preparing, write_split
 from asrsparse.corpora.media import Media, Source, prepare_media
-from asrsparse.landmarks import landmark_file
-from asrsparse.left_out import LeftOut, LeftOutUtterance
+from asrsparse.video.landmarks import landmark_file
 
 logger = logging.getLogger(__name__)
 
@@ -125,8 +125,8 @@ def prepare_grid(
         num_jobs: Number of processes that decode; by default one for each core.
         max_left_out: The largest share of utterances that may be unusable before this stops.
         video: Whether to prepare the mouths too. An utterance whose mouth cannot be had is then left out.
-        landmarks_dir: Where the mouths are, `<speaker>/<sentence>.json` or `.npz` (`asrsparse.landmarks`); by default
-            they are looked for.
+        landmarks_dir: Where the mouths are, `<speaker>/<sentence>.json` or `.npz` (`asrsparse.video.landmarks`); by
+            default they are looked for.
 
     Raises:
         ValueError: If the folder is not the corpus, too many utterances are unusable, or a split would be empty.

@@ -17,10 +17,10 @@ from rich.progress import track
 
 from asrsparse.corpora.kaldi_files import DataDir, Segment, read_data_dir
 from asrsparse.corpora.kaldi_sound import Sound, file_name, no_file, read_mouths, read_sound
+from asrsparse.corpora.left_out import LeftOut, LeftOutUtterance
 from asrsparse.corpora.manifests import is_prepared, preparing, splits_with, write_split
 from asrsparse.corpora.media import Media, Source, prepare_media
-from asrsparse.landmarks import landmark_file
-from asrsparse.left_out import LeftOut, LeftOutUtterance
+from asrsparse.video.landmarks import landmark_file
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def prepare_kaldi(
         allow_commands: Whether commands in wav.scp (`sox ... |`) are run: they can do whatever you can.
         video: What video.scp names: `mouths` (grey, 96x96, 25 a second), read where they lie, or `films` of talkers,
             whose mouths are looked for; None does not read it.
-        landmarks_dir: Where the mouths are in films, see `asrsparse.landmarks`: `<split>/<recording>.json`.
+        landmarks_dir: Where the mouths are in films, see `asrsparse.video.landmarks`: `<split>/<recording>.json`.
         num_jobs: Number of processes that read and decode; by default one for each core.
         max_left_out: The largest share of a split that may be unusable before this stops.
 

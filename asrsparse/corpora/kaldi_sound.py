@@ -19,11 +19,11 @@ from lhotse import AudioSource, Recording
 from lhotse.array import TemporalArray
 
 from asrsparse.corpora.kaldi_files import Row
+from asrsparse.corpora.left_out import LeftOutUtterance
 from asrsparse.corpora.media import SAMPLING_RATE, decode_audio
 from asrsparse.files import atomic_path
-from asrsparse.left_out import LeftOutUtterance
-from asrsparse.mouths import SIZE
-from asrsparse.video import FRAMES_PER_SECOND, video_array
+from asrsparse.video.io import FRAMES_PER_SECOND, video_array
+from asrsparse.video.mouths import SIZE
 
 _PLACE_IN_ARCHIVE = re.compile(r"([^|\[\]]+):([0-9]+)")
 _SOUNDS = (b"RIFF", b"fLaC", b"AUDIO")

@@ -23,8 +23,8 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.recipes.librispeech import LIBRISPEECH, download_librispeech, parse_utterance
 from rich.progress import track
 
+from asrsparse.corpora.left_out import LeftOut, LeftOutUtterance
 from asrsparse.corpora.manifests import is_prepared, preparing, splits_with, write_split
-from asrsparse.left_out import LeftOut, LeftOutUtterance
 
 logger = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 
+from asrsparse.corpora.left_out import LeftOut, LeftOutUtterance
 from asrsparse.corpora.lrs_text import Segment, cut_at_words, read_transcript
 from asrsparse.corpora.manifests import SPLITS, is_prepared, preparing, write_split
 from asrsparse.corpora.media import Media, Source, prepare_media
-from asrsparse.landmarks import landmark_file
-from asrsparse.left_out import LeftOut, LeftOutUtterance
+from asrsparse.video.landmarks import landmark_file
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def prepare_clips(
         output_dir: Where `manifests/`, `audio/<part>/<talker>/<number>.flac` and `video/<part>/...mp4` go.
         max_seconds: The longest segment that a training clip with word times may give; others are not cut.
         video: Whether to make the mouths.
-        landmarks_dir: Where the mouths are, `<part>/<talker>/<number>.json` or `.npz` (`asrsparse.landmarks`); by
+        landmarks_dir: Where the mouths are, `<part>/<talker>/<number>.json` or `.npz` (`asrsparse.video.landmarks`); by
             default the faces are looked for.
         num_jobs: Number of processes that decode; by default one for each core.
         max_left_out: The largest share of clips that may be unusable before this stops.

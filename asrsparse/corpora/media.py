@@ -1,7 +1,7 @@
 """Sound and mouth of each utterance of a corpus, decoded once into small files.
 
-Audio becomes 16 kHz mono FLAC (`audio/<key>.flac`), video becomes the mouth (`video/<key>.mp4`: `asrsparse.mouths`), of
-the same length.
+Audio becomes 16 kHz mono FLAC (`audio/<key>.flac`), video becomes the mouth region (`video/<key>.mp4`, by
+`asrsparse.video.mouths`), of the same length.
 """
 
 import logging
@@ -19,12 +19,12 @@ from lhotse import Recording
 from lhotse.array import TemporalArray
 from rich.progress import track
 
-from asrsparse.contact_sheet import write_contact_sheet
+from asrsparse.corpora.left_out import LeftOutUtterance
 from asrsparse.files import atomic_path, read_json, write_json
-from asrsparse.landmarks import read_landmarks
-from asrsparse.left_out import LeftOutUtterance
-from asrsparse.mouths import SIZE, cut_mouths, fit_to_audio
-from asrsparse.video import video_array, write_video
+from asrsparse.video.contact_sheet import write_contact_sheet
+from asrsparse.video.io import video_array, write_video
+from asrsparse.video.landmarks import read_landmarks
+from asrsparse.video.mouths import SIZE, cut_mouths, fit_to_audio
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Source:
         key: Names what is made of them: `s1/bbaf2n`.
         audio: Any file with sound; it may be the video.
         video: The film of the talker, or None where only audio is wanted.
-        landmarks: Where the mouth is in it (`asrsparse.landmarks`), or None to look for the face.
+        landmarks: Where the mouth is in it (`asrsparse.video.landmarks`), or None to look for the face.
     """
 
     id: str

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from asrsparse.corpora.manifests import SPLITS, is_prepared, mark_prepared, write_split
+from asrsparse.corpora.synthesis.mouth_drawing import draw_mouths, face_of
+from asrsparse.corpora.synthesis.speech import SAMPLE_RATE, Interval, Speech, Voice, synthesize
 from asrsparse.files import atomic_path
-from asrsparse.mouth_drawing import draw_mouths, face_of
-from asrsparse.speech_synthesis import SAMPLE_RATE, Interval, Speech, Voice, synthesize
-from asrsparse.video import FRAMES_PER_SECOND, video_array, write_video
+from asrsparse.video.io import FRAMES_PER_SECOND, video_array, write_video
 
 logger = logging.getLogger(__name__)
 

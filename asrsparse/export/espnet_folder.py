@@ -15,17 +15,16 @@ from espnet2.asr.espnet_model import ESPnetASRModel
 from espnet2.asr.frontend.default import DefaultFrontend
 from espnet2.layers.utterance_mvn import UtteranceMVN
 from hydra.utils import get_class
-from omegaconf import OmegaConf
 
-from asrsparse.batch import Batch
+from asrsparse.data.batch import Batch
+from asrsparse.data.tokenizer import SentencePieceTokenizer
+from asrsparse.decoding.runs import Run
 from asrsparse.files import atomic_folder, write_text
 from asrsparse.masks.compact import widen
 from asrsparse.models.asr import ASRModel
+from asrsparse.models.builders import build_model, model_node
 from asrsparse.models.frontends import LogMelFrontend
 from asrsparse.models.residual import fold_layer_scale
-from asrsparse.runs import Run
-from asrsparse.tokenizer import SentencePieceTokenizer
-from asrsparse.train import build_model
 
 ENCODERS = {
     "espnet2.asr.encoder.conformer_encoder.ConformerEncoder": "conformer",
@@ -103,7 +102,7 @@ def espnet_config(run: Run) -> dict[str, Any]:
             f"{type(model.frontend).__name__}, allowed is one that hears log-mel features (modality=audio, "
             "and not stream/audio=waveform): ESPnet has no class for other front-ends of ours. Export to huggingface."
         )
-    parts: Any = OmegaConf.to_container(run.config.model, resolve=True)
+    parts = model_node(run.config, run.tokenizer.vocab_size)
     bpe = isinstance(run.tokenizer, SentencePieceTokenizer)
     return {
         "token_list": list(run.tokenizer.tokens),

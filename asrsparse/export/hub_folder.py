@@ -4,23 +4,20 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
-from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from asrsparse import __version__
-from asrsparse.checkpoints import load_weights, save_weights
-from asrsparse.config import build, flatten
+from asrsparse.config import build
+from asrsparse.data.tokenizer import Tokenizer, load_tokenizer
+from asrsparse.decoding.runs import Run
+from asrsparse.environment import portable_command
 from asrsparse.export.packages import require
 from asrsparse.files import atomic_folder, read_json, write_json, write_text
 from asrsparse.masks.compact import fit_to
 from asrsparse.models.asr import ASRModel
-from asrsparse.report_rows import portable_command
-from asrsparse.runs import Run
-from asrsparse.tokenizer import Tokenizer, load_tokenizer
-
-_OURS = ("asrsparse.models.", "espnet2.asr.")
-_FOR_TRAINING = ("segments", "segments_level")
+from asrsparse.models.builders import model_node
+from asrsparse.models.trusted import check_layers
+from asrsparse.models.weights import load_weights, save_weights
 
 
 def export_huggingface(run: Run, output_dir: Path, language: str | None = None, license: str | None = None) -> None:
@@ -50,10 +47,7 @@ def export_huggingface(run: Run, output_dir: Path, language: str | None = None, 
 
 
 def model_settings(run: Run) -> dict[str, Any]:
-    """What `load_exported` makes the model of: its node of the configuration, without what only training needs."""
-    run.config.vocab_size = run.tokenizer.vocab_size
-    node = OmegaConf.to_container(run.config.model, resolve=True)
-    assert isinstance(node, dict)
+    """What `load_exported` makes the model of: its node of the configuration."""
     return {
         "model_type": "asrsparse",
         "architectures": [type(run.model).__name__],
@@ -61,7 +55,7 @@ def model_settings(run: Run) -> dict[str, Any]:
         "vocab_size": run.tokenizer.vocab_size,
         "modalities": list(run.model.modalities),
         "sampling_rate": run.sampling_rate,
-        "model": {key: value for key, value in node.items() if key not in _FOR_TRAINING},
+        "model": model_node(run.config, run.tokenizer.vocab_size),
     }
 
 
@@ -84,7 +78,7 @@ def load_exported(folder: Path) -> tuple[ASRModel, Tokenizer]:
         raise ValueError(
             f"{path} is not the configuration of a model with {tokenizer.vocab_size} tokens. Export again."
         )
-    _check_classes(path, node)
+    check_layers(str(path), node, "Export the model anew from its run.")
     model: ASRModel = build(OmegaConf.create(node))
     _load(model, folder / "model.safetensors")
     return model.eval(), tokenizer
@@ -98,30 +92,6 @@ def _load(model: ASRModel, path: Path) -> None:
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[:2][-1].strip()
         raise ValueError(f"{path} is of another model than config.json describes: {reason} Export again.") from None
-
-
-def _check_classes(path: Path, node: dict[str, Any]) -> None:
-    """Refuses what Hydra would call by its name: a file from elsewhere names the layers, and nothing else.
-
-    Raises:
-        ValueError: If a name is not that of a module defined in `asrsparse.models` or `espnet2.asr`.
-    """
-    for key, target in flatten(OmegaConf.create(node)).items():
-        if key.rpartition(".")[2] == "_target_" and not _is_layer(target):
-            raise ValueError(
-                f"{path}: {key} is {target!r}; allowed are classes of {' and '.join(_OURS)} that are modules of torch."
-            )
-
-
-def _is_layer(target: Any) -> bool:
-    """Whether it names a class where it is defined: `asrsparse.models.asr.torch.hub.load` begins well, and is none."""
-    if not isinstance(target, str) or not target.startswith(_OURS):
-        return False
-    try:
-        found = get_class(target)
-    except (ValueError, ImportError):
-        return False
-    return issubclass(found, torch.nn.Module) and f"{found.__module__}.{found.__qualname__}" == target
 
 
 def check_repository(name: str) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 
 def _espnet(run_dir: Path, output_dir: Path, data_dir: str | None = None) -> None:
+    from asrsparse.decoding.runs import open_run
     from asrsparse.export.espnet_folder import export_espnet
-    from asrsparse.runs import open_run
 
     export_espnet(open_run(run_dir, data_dir=_folder(data_dir)), output_dir)
 
@@ -25,8 +25,8 @@ def _huggingface(
     license: str | None = None,
     push: str | None = None,
 ) -> None:
+    from asrsparse.decoding.runs import open_run
     from asrsparse.export.hub_folder import check_repository, export_huggingface, upload
-    from asrsparse.runs import open_run
 
     if push is not None:
         check_repository(push)
@@ -36,8 +36,8 @@ def _huggingface(
 
 
 def _onnx(run_dir: Path, output_dir: Path, data_dir: str | None = None) -> None:
+    from asrsparse.decoding.runs import open_run
     from asrsparse.export.onnx_graph import export_onnx
-    from asrsparse.runs import open_run
 
     export_onnx(open_run(run_dir, data_dir=_folder(data_dir)), output_dir)
 
@@ -47,7 +47,7 @@ def _folder(name: str | None) -> Path | None:
 
 
 def _kaldi(data_dir: Path, output_dir: Path, pipes: str = "false") -> None:
-    from asrsparse.corpora.kaldi_export import export_kaldi
+    from asrsparse.export.kaldi_dirs import export_kaldi
     from asrsparse.files import atomic_folder
 
     if pipes not in ("true", "false"):

@@ -6,10 +6,10 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from asrsparse.decoding.runs import Run
+from asrsparse.environment import portable_command
 from asrsparse.files import read_json
-from asrsparse.report_rows import portable_command
-from asrsparse.report_tables import format_rate
-from asrsparse.runs import Run
+from asrsparse.reports.tables import format_rate
 
 _TASK = "automatic-speech-recognition"
 
@@ -52,7 +52,7 @@ _USE_AUDIO = """\
 import soundfile
 import torch
 
-from asrsparse.batch import Batch
+from asrsparse.data.batch import Batch
 from asrsparse.models.asr import best_path
 
 speech, rate = soundfile.read("speech.wav", dtype="float32")  # {sampling_rate} samples per second, one channel

@@ -19,15 +19,15 @@ from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
 from torch import Tensor, nn
 
 from asrsparse import __version__
-from asrsparse.batch import Batch
+from asrsparse.data.batch import Batch
+from asrsparse.decoding.runs import Run
 from asrsparse.export.packages import require
 from asrsparse.files import atomic_folder, write_json, write_text
 from asrsparse.models.asr import BLANK, ASRModel
 from asrsparse.models.frontends import LogMelFrontend
 from asrsparse.models.time_pruning import ENCODER_FRAMES_PER_SECOND
 from asrsparse.models.visual import SmallVisualFrontend, VisualFrontend
-from asrsparse.runs import Run
-from asrsparse.video import FRAMES_PER_SECOND
+from asrsparse.video.io import FRAMES_PER_SECOND
 
 logger = logging.getLogger(__name__)
 

@@ -17,16 +17,16 @@ How it is built, in the order of reading:
     surgery.py           how a layer goes on with some of its inputs and outputs
     structured.py        hidden units, attention heads and channels of a recogniser
     granularity.py       what is a unit: SingleWeights, Blocks, Structured
-    allocate.py          how a density is shared out: Global, Uniform, ErdosRenyi, ByPattern, NM
+    allocation.py        how a density is shared out: Global, Uniform, ErdosRenyi, ByPattern, NM
     saliency.py          what a unit is worth: Random, Magnitude, Gradient, ...
-    sharding.py          weights in parts on several ranks (FSDP2)
-    ranks.py             several processes, one set of masks
+    sharding.py          several processes, one set of masks; weights in parts on several ranks (FSDP2)
+
     moments.py           what the optimiser remembers of a weight
-    zeros.py             weights held at zero
-    rebirth.py           weights that come back
+    fixed_zeros.py       weights held at zero
+    regrowth.py          weights that come back
     phases.py            the times of a training: Phase, DensePhase (no masks), SparsePhase (fixed masks)
     settings.py          what all methods let a user set
-    churn.py             how much masks still change
+    mask_changes.py      how much masks still change
     parametrized.py      theta * mask behind the model's own names
     parametrized_phase.py  what learned and following masks share
     learned.py           LearnedMask (MSRS): theta * sigmoid(l * phi)
@@ -47,7 +47,7 @@ A new method is a small value with `begin(model) -> Phase` (`phases.MaskMethod`)
 Masks of single weights are *simulated* sparsity: zeros are multiplied like any other number, and nothing gets faster.
 """
 
-from asrsparse.masks.allocate import NM, ByPattern, ErdosRenyi, Global, Uniform
+from asrsparse.masks.allocation import NM, ByPattern, ErdosRenyi, Global, Uniform
 from asrsparse.masks.binary import BinaryMask
 from asrsparse.masks.compact import Compaction, compact, fit_to
 from asrsparse.masks.granularity import Blocks, SingleWeights, Structured

@@ -16,14 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from asrsparse.masks.fixed_zeros import FixedZeros
 from asrsparse.masks.phases import Phase, SparsePhase, all_ones
-from asrsparse.masks.ranks import sum_over_ranks
-from asrsparse.masks.rebirth import Reborn
+from asrsparse.masks.regrowth import Reborn
 from asrsparse.masks.saliency import Magnitude, Random, Score, Seen
 from asrsparse.masks.settings import MaskSettings
-from asrsparse.masks.sharding import full, is_sharded, join_like
+from asrsparse.masks.sharding import full, is_sharded, join_like, sum_over_ranks
 from asrsparse.masks.weights import Weight
-from asrsparse.masks.zeros import FixedZeros
 from asrsparse.schedules import Constant, Cubic, Schedule
 
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from asrsparse.masks.allocate import Allocation, Global
-from asrsparse.masks.churn import Churn
+from asrsparse.masks.allocation import Allocation, Global
+from asrsparse.masks.mask_changes import Churn
 from asrsparse.masks.moments import forget
 from asrsparse.masks.parametrized import SoftMask
 from asrsparse.masks.parametrized_phase import ParametrizedPhase

@@ -13,7 +13,7 @@ GraNet         (dense)       |w|             |g|         cubic         0 to 0.75
 
 from dataclasses import dataclass, field
 
-from asrsparse.masks.allocate import Allocation, Global
+from asrsparse.masks.allocation import Allocation, Global
 from asrsparse.masks.binary import BinaryMask
 from asrsparse.masks.saliency import Gradient, Magnitude, MagnitudeAndGradient, Score, Sensitivity
 from asrsparse.schedules import Constant, Cosine, Schedule

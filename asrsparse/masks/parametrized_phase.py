@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from torch import nn
 from torch.optim import Optimizer
 
-from asrsparse.masks.churn import Churn
+from asrsparse.masks.mask_changes import Churn
 from asrsparse.masks.parametrized import ParametrizedWeight, require_whole
 from asrsparse.masks.phases import Phase
-from asrsparse.masks.rebirth import Reborn
+from asrsparse.masks.regrowth import Reborn
 from asrsparse.masks.settings import MaskSettings
 from asrsparse.masks.weights import Weight
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from asrsparse.masks.rebirth import Reborn
+from asrsparse.masks.fixed_zeros import FixedZeros
+from asrsparse.masks.regrowth import Reborn
 from asrsparse.masks.sharding import full
 from asrsparse.masks.weights import Weight, release
-from asrsparse.masks.zeros import FixedZeros
 
 Exit = Literal["dense", "sparse"]
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 from torch import nn
 
-from asrsparse.masks.allocate import Allocation, ErdosRenyi
+from asrsparse.masks.allocation import Allocation, ErdosRenyi
 from asrsparse.masks.granularity import Granularity, SingleWeights
 from asrsparse.masks.phases import Exit
 from asrsparse.masks.weights import Weight, take

@@ -7,12 +7,11 @@ from typing import Any, get_args
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from asrsparse.masks.fixed_zeros import write_zeros
 from asrsparse.masks.moments import require_held
 from asrsparse.masks.phases import DensePhase, Exit, MaskMethod, Phase, SparsePhase, all_ones
-from asrsparse.masks.ranks import require_same_on_all_ranks
-from asrsparse.masks.sharding import full, is_sharded
+from asrsparse.masks.sharding import full, is_sharded, require_same_on_all_ranks
 from asrsparse.masks.weights import parameter_of
-from asrsparse.masks.zeros import write_zeros
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from asrsparse.masks.allocate import NM, Allocation
-from asrsparse.masks.churn import Churn
+from asrsparse.masks.allocation import NM, Allocation
+from asrsparse.masks.mask_changes import Churn
 from asrsparse.masks.parametrized_phase import ParametrizedPhase
 from asrsparse.masks.phases import Phase, all_ones
 from asrsparse.masks.saliency import Magnitude, Seen

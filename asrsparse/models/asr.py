@@ -17,7 +17,7 @@ from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from espnet2.asr.specaug.abs_specaug import AbsSpecAug
 from espnet2.torch_utils.initialize import initialize
 
-from asrsparse.batch import PADDING_TOKEN, Batch
+from asrsparse.data.batch import PADDING_TOKEN, Batch
 from asrsparse.models.dropout import use_byte_dropout
 from asrsparse.models.frontends import Frontend
 from asrsparse.models.residual import add_layer_scale, scale_residual_branches

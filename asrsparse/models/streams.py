@@ -14,7 +14,7 @@ import torch
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from espnet2.asr.specaug.abs_specaug import AbsSpecAug
 
-from asrsparse.batch import Batch
+from asrsparse.data.batch import Batch
 from asrsparse.models.frontends import Frontend
 from asrsparse.models.fusion import Fusion
 from asrsparse.models.padding import hide_padding

@@ -13,7 +13,7 @@ import torch
 from espnet.nets.pytorch_backend.nets_utils import make_pad_mask
 from torch import Tensor
 
-from asrsparse.batch import PADDING_TOKEN, Batch
+from asrsparse.data.batch import PADDING_TOKEN, Batch
 from asrsparse.pruning import SegmentPruner
 
 ROWS_PER_SECOND = 100

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asrsparse.models.frontends import normalise_utterances
-from asrsparse.video import FRAMES_PER_SECOND
+from asrsparse.video.io import FRAMES_PER_SECOND
 
 
 class ResNet1d(nn.Module):

@@ -2,6 +2,7 @@
 
 from asrsparse.pruning.audit import Audit
 from asrsparse.pruning.blank import BlankTable
+from asrsparse.pruning.kept_sampler import KeptSampler
 from asrsparse.pruning.policies import (
     Candidates,
     Coverage,
@@ -19,7 +20,6 @@ from asrsparse.pruning.policies import (
     UpperConfidence,
     Window,
 )
-from asrsparse.pruning.sampling import KeptSampler
 from asrsparse.pruning.scores import ScoreTable
 from asrsparse.pruning.segment import (
     AllTime,

@@ -10,12 +10,12 @@ from films import BrightSquares, squares, write_film
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asrsparse import mouths
 from asrsparse.corpora import grid
 from asrsparse.corpora.grid import download_grid, extract_zip, prepare_grid, read_alignment, split_of
 from asrsparse.corpora.manifests import SPLITS, manifest_paths, read_split
 from asrsparse.corpora.media import decode_audio
 from asrsparse.files import write_json
+from asrsparse.video import mouths
 
 ALIGN = "0 6000 sil\n6000 12000 bin\n12000 13000 sp\n13000 20000 blue\n20000 25000 sil\n"
 SENTENCES = {"train": "bbaf2n", "dev": "bbie8n", "test": "bbaz4n"}  # one of each split

@@ -11,8 +11,8 @@ from kaldi_dirs import RATE, write_dir, write_tone
 
 from asrsparse.corpora.kaldi import prepare_kaldi
 from asrsparse.corpora.manifests import SPLITS, read_split
-from asrsparse.cuts import make_cuts
-from asrsparse.video import write_video
+from asrsparse.data.cuts import make_cuts
+from asrsparse.video.io import write_video
 
 
 @pytest.fixture

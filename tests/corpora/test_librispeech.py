@@ -10,7 +10,7 @@ from librispeech_tree import PARTS_960, write_librispeech
 from asrsparse.corpora import librispeech
 from asrsparse.corpora.librispeech import prepare_librispeech
 from asrsparse.corpora.manifests import read_split, splits_with
-from asrsparse.cuts import read_cuts
+from asrsparse.data.cuts import read_cuts
 
 TEST_SPLITS = ("dev-clean", "dev-other", "test-clean", "test-other")
 

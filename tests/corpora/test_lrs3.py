@@ -10,7 +10,7 @@ from lrs_trees import CLICK_SECONDS, Spoken, landmarks_dir, write_clip, write_la
 from asrsparse.corpora.lrs import Clip, is_talker_and_number
 from asrsparse.corpora.lrs3 import choose_dev, prepare_lrs3, read_valid_id
 from asrsparse.corpora.manifests import SPLITS, read_split
-from asrsparse.cuts import make_cuts
+from asrsparse.data.cuts import make_cuts
 from asrsparse.files import write_json
 
 HALF_SECOND_WORDS = ["SO", "WHAT", "IS", "IT", "THAT", "WE", "ALL", "SAY"]

@@ -14,7 +14,7 @@ from asrsparse.corpora.manifests import (
     splits_with,
     write_split,
 )
-from asrsparse.video import video_array
+from asrsparse.video.io import video_array
 
 
 def utterance(folder, name: str = "u1", duration: float = 1.0):

@@ -8,12 +8,12 @@ import pytest
 import soundfile
 from films import BrightSquares, squares, write_film
 
-from asrsparse import mouths
+from asrsparse.corpora.left_out import LeftOutUtterance
 from asrsparse.corpora.media import Media, Source, prepare_media
 from asrsparse.files import write_json
-from asrsparse.left_out import LeftOutUtterance
-from asrsparse.mouths import crop
-from asrsparse.video import read_video
+from asrsparse.video import mouths
+from asrsparse.video.io import read_video
+from asrsparse.video.mouths import crop
 
 TONE = (8000 * np.sin(np.arange(16_000) / 5)).astype(np.int16)
 

@@ -11,8 +11,8 @@ import soundfile
 from asrsparse.corpora import mini
 from asrsparse.corpora.manifests import SPLITS, manifest_paths, read_split
 from asrsparse.corpora.mini import Grammar, prepare_mini, read_grammar, read_speakers
-from asrsparse.cuts import make_cuts
-from asrsparse.speech_synthesis import Voice, synthesize
+from asrsparse.corpora.synthesis.speech import Voice, synthesize
+from asrsparse.data.cuts import make_cuts
 
 SHIPPED = Path(__file__).parents[2] / "data" / "mini"
 MINUTES = {"train_minutes": 0.2, "dev_minutes": 0.05, "test_minutes": 0.05}

@@ -13,12 +13,12 @@ import torch
 import yaml
 from micro import make_model
 
-from asrsparse.checkpoints import load_weights
-from asrsparse.cuts import read_cuts
+from asrsparse.data.cuts import read_cuts
+from asrsparse.data.tokenizer import SentencePieceTokenizer
 from asrsparse.export.espnet_folder import espnet_config, espnet_weights, export_espnet
-from asrsparse.sclite import read_decoded
-from asrsparse.tokenizer import SentencePieceTokenizer
-from asrsparse.train import build_model
+from asrsparse.models.builders import build_model
+from asrsparse.models.weights import load_weights
+from asrsparse.scoring.trn_files import read_decoded
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from asrsparse.batch import BatchDataset
-from asrsparse.cuts import read_cuts
+from asrsparse.data.batch import BatchDataset
+from asrsparse.data.cuts import read_cuts
+from asrsparse.decoding.runs import open_run
 from asrsparse.export.hub_folder import export_huggingface, load_exported
 from asrsparse.export.kinds import export
 from asrsparse.files import read_json, write_json
 from asrsparse.models.asr import best_path
-from asrsparse.runs import open_run
-from asrsparse.sclite import read_decoded
+from asrsparse.scoring.trn_files import read_decoded
 
 
 class FakeApi:
@@ -132,7 +132,9 @@ def test_a_folder_from_elsewhere_can_name_layers_and_nothing_else(folder, tmp_pa
     settings = read_json(tmp_path / "out" / "config.json")
     settings["model"]["encoder"]["_target_"] = target
     write_json(tmp_path / "out" / "config.json", settings)
-    with pytest.raises(ValueError, match=r"encoder._target_ is .*; allowed are classes of asrsparse.models"):
+    with pytest.raises(
+        ValueError, match=r"model.encoder._target_ is .*; allowed are modules of torch that asrsparse.models defines"
+    ):
         load_exported(tmp_path / "out")
 
 

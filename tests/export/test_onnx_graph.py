@@ -7,7 +7,7 @@ import pytest
 import torch
 from micro import make_model
 
-from asrsparse.cuts import read_cuts
+from asrsparse.data.cuts import read_cuts
 from asrsparse.export.onnx_graph import LogMelByProducts, Recogniser, check_graph, export_onnx, write_graph
 from asrsparse.files import read_json
 from asrsparse.models.frontends import LogMelFrontend

@@ -4,10 +4,11 @@ import pytest
 from micro import MICRO
 
 from asrsparse.config import compose_config
-from asrsparse.decode import decode
+from asrsparse.data.tokenizer import load_tokenizer
+from asrsparse.decoding.decode import decode
 from asrsparse.files import read_json
-from asrsparse.tokenizer import load_tokenizer
-from asrsparse.train import build_model, load_model, train
+from asrsparse.models.builders import build_model, load_model
+from asrsparse.training.train import train
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from lrs_trees import landmarks_dir, write_lrs2, write_lrs3
 from micro import MICRO
 
 from asrsparse.cli import main as run
-from asrsparse.cuts import read_cuts
+from asrsparse.data.cuts import read_cuts
 
 
 def mini_cuts(tiny_corpus: Path) -> dict[str, CutSet]:

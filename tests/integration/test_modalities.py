@@ -8,11 +8,11 @@ import torch
 from micro import MICRO
 from safetensors.torch import load_file
 
-from asrsparse.callbacks import ResumeCheckpoint
 from asrsparse.cli import main
 from asrsparse.config import compose_config
 from asrsparse.files import read_json
-from asrsparse.train import train
+from asrsparse.training.callbacks import ResumeCheckpoint
+from asrsparse.training.train import train
 
 SEEING = ["video", "audiovisual"]
 PRUNED = ["segments=random", "segments.final_epochs=0", "pruning=easy2hard", "pruning.plan.warmup_epochs=1"]

@@ -8,8 +8,8 @@ from librispeech_tree import write_librispeech
 from micro import MICRO
 
 from asrsparse.cli import main
-from asrsparse.corpora.kaldi_export import export_kaldi
-from asrsparse.cuts import read_cuts
+from asrsparse.data.cuts import read_cuts
+from asrsparse.export.kaldi_dirs import export_kaldi
 
 COUNTS = {"train": 10, "dev": 4, "test": 4}
 SMALL = ["trainer.accumulate=1", "trainer.num_workers=0", "trainer.num_epochs=1", "trainer.accelerator=cpu"]

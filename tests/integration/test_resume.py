@@ -19,15 +19,16 @@ from micro import MICRO
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from asrsparse.batch import BatchDataset
 from asrsparse.config import build, compose_config
-from asrsparse.cut_index import CutIndex
-from asrsparse.cuts import cuts_path
+from asrsparse.data.batch import BatchDataset
+from asrsparse.data.cut_index import CutIndex
+from asrsparse.data.cuts import cuts_path
+from asrsparse.data.sampler import EpochSampler, duration_bins
+from asrsparse.data.tokenizer import load_tokenizer
 from asrsparse.files import read_json
+from asrsparse.models.builders import build_model
 from asrsparse.pruning import KeptSet, ScoreTable
-from asrsparse.sampler import EpochSampler, duration_bins
-from asrsparse.tokenizer import load_tokenizer
-from asrsparse.train import build_model, train
+from asrsparse.training.train import train
 
 EPOCHS = 3
 BLANKS = ["segments=blank", "segments.blanks.warmup_visits=1", "segments.final_epochs=0"]
@@ -130,7 +131,7 @@ def train_in_child(words: list[str]) -> None:
 def test_killed_at_any_moment_and_resumed_a_run_ends_the_same(tiny_corpus, tmp_path):
     """Twenty runs, each killed once at a random moment and started again: weights, scores and sets are the same."""
     children = multiprocessing.get_context("forkserver")
-    children.set_forkserver_preload(["asrsparse.train"])
+    children.set_forkserver_preload(["asrsparse.training.train"])
 
     def start(run_dir: Path) -> multiprocessing.Process:
         words = overrides(

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from micro import make_batch, make_model
 from torch import nn
 
-from asrsparse.checkpoints import load_weights, save_weights
-from asrsparse.decode import GreedyCTC, JointBeamSearch
+from asrsparse.decoding.decoders import GreedyCTC, JointBeamSearch
 from asrsparse.masks import LearnedMask, SparseMasks
 from asrsparse.masks.compact import compact, fit_to, widen
 from asrsparse.masks.structured import FeedForwardUnits, find_units
+from asrsparse.models.weights import load_weights, save_weights
 
 ENCODER_GATES = ["self_attn.linear_out", "feed_forward.w_2", "feed_forward_macaron.w_2", "conv_module.pointwise_conv2"]
 DECODER_GATES = ["self_attn.linear_out", "src_attn.linear_out", "feed_forward.w_2"]

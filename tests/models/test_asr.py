@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from micro import make_batch, make_model
 
-from asrsparse.batch import Batch
 from asrsparse.config import compose_config
+from asrsparse.data.batch import Batch
 from asrsparse.models.asr import BLANK
 from asrsparse.models.residual import residual_branches
 

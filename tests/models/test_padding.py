@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from micro import make_model
 
-from asrsparse.batch import Batch
-from asrsparse.cuts import encoder_frames
-from asrsparse.decode import GreedyCTC, JointBeamSearch
+from asrsparse.data.batch import Batch
+from asrsparse.data.cuts import encoder_frames
+from asrsparse.decoding.decoders import GreedyCTC, JointBeamSearch
 from asrsparse.masks.compact import compact
 from asrsparse.models.padding import hide_padding
 

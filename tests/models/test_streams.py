@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from micro import UTTERANCES, make_model
 
-from asrsparse.flops import count_flops
 from asrsparse.models.asr import BLANK
 from asrsparse.models.frontends import LogMelFrontend
 from asrsparse.models.streams import encode_stream
 from asrsparse.models.time_pruning import SEGMENT_LEVELS, TimePruning
 from asrsparse.pruning import BlankTable, LeastBlankChunks, LoudestChunks, RandomChunks, SegmentPruner
+from asrsparse.training.flops import count_flops
 
 SEEING = ["video", "audiovisual"]
 MODALITIES = {"audio": ("audio",), "video": ("video",), "audiovisual": ("audio", "video")}

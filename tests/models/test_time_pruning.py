@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from micro import UTTERANCES, make_batch, make_model
 
-from asrsparse.batch import Batch
-from asrsparse.cuts import ctc_frames
+from asrsparse.data.batch import Batch
+from asrsparse.data.cuts import ctc_frames
 from asrsparse.models.asr import BLANK
 from asrsparse.models.time_pruning import SEGMENT_LEVELS, TimePruning
 from asrsparse.pruning import AllTime, BlankTable, LeastBlankChunks, LoudestChunks, RandomChunks, SegmentPruner

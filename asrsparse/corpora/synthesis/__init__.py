@@ -1,0 +1,1 @@
+"""The mini corpus's synthetic speakers: their voices and their drawn mouths."""

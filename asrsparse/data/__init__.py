@@ -1,0 +1,1 @@
+"""Prepared manifests to batches: cuts and their index, tokenizers, samplers, noise."""

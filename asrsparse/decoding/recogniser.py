@@ -1,0 +1,138 @@
+"""Cuts and a trained model -> hypotheses, in batches and by several processes.
+
+No utterance sees what it shares a batch with (`models.padding`), so the size of batches, and how many processes share
+the work, is a matter of speed alone.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
+from lightning.fabric.utilities import move_data_to_device
+from rich.progress import track
+
+from asrsparse.data.batch import Batch, BatchDataset
+from asrsparse.decoding.decoders import Decoder
+from asrsparse.decoding.nbest import Hypothesis
+from asrsparse.decoding.parallel import in_processes
+from asrsparse.models.asr import ASRModel
+
+logger = logging.getLogger(__name__)
+
+LOADERS_OF_A_GPU = 4
+
+
+_BATCHES_PER_JOB = 4
+"""At least, so that processes have their last ones done at about the same time."""
+
+
+class Recogniser:
+    """A model, and what it takes to find what is said in cuts.
+
+    Args:
+        model: A trained one, in evaluation mode.
+        decoder: Its search.
+        dataset: Loads batches for it.
+    """
+
+    def __init__(self, model: ASRModel, decoder: Decoder, dataset: BatchDataset) -> None:
+        self.model = model
+        self.decoder = decoder
+        self.dataset = dataset
+
+    def __call__(self, cuts: Sequence[Cut]) -> list[list[Hypothesis]]:
+        """Returns the hypotheses of each cut of a batch."""
+        return self.find(cuts, self.load(cuts))
+
+    def load(self, cuts: Sequence[Cut]) -> Batch:
+        """Loads a batch."""
+        return self.dataset[CutSet.from_cuts(cuts)]
+
+    def find(self, cuts: Sequence[Cut], batch: Batch) -> list[list[Hypothesis]]:
+        """Returns the hypotheses of each utterance of a batch; where it is too large for a GPU, of one after another.
+
+        Args:
+            cuts: Those of the batch.
+            batch: What `load` made of them.
+        """
+        try:
+            return hypotheses_of(self.model, self.decoder, batch)
+        except torch.OutOfMemoryError:
+            if len(cuts) == 1:
+                raise
+        logger.warning("%d utterances do not fit into the GPU's memory: lower decode.batch_seconds.", len(cuts))
+        return [found for cut in cuts for found in self([cut])]
+
+
+@torch.inference_mode()
+def hypotheses_of(model: ASRModel, decoder: Decoder, batch: Batch) -> list[list[Hypothesis]]:
+    """The hypotheses of each of B utterances, the best one first."""
+    encoded, encoded_lens = model.encode(move_data_to_device(batch, device_of_model(model)))
+    return decoder(model, encoded, encoded_lens)
+
+
+def recognise(
+    recogniser: Recogniser, cuts: Iterable[Cut], batch_seconds: float = 60.0, num_jobs: int = 1
+) -> list[list[Hypothesis]]:
+    """Finds what is said in cuts, with a progress bar.
+
+    Args:
+        recogniser: Does it for a batch.
+        cuts: Any number of them.
+        batch_seconds: Seconds of audio in a batch, padding counted; a longer cut is a batch alone.
+        num_jobs: Processes that share the work, on a GPU that load files; 1 does all here.
+
+    Returns:
+        The hypotheses of each cut, the best one first, in the cuts' order: the same for all sizes and numbers.
+
+    Raises:
+        ValueError: If a cut cannot be read, or a process was killed.
+    """
+    cuts = list(cuts)
+    durations = [cut.duration for cut in cuts]
+    even_seconds = sum(durations) / (_BATCHES_PER_JOB * num_jobs)
+    rows = batches_by_length(durations, min(batch_seconds, even_seconds) if num_jobs > 1 else batch_seconds)
+    batches = [[cuts[row] for row in batch] for batch in rows]
+    settings = "decode.num_jobs or decode.batch_seconds"
+    if device_of_model(recogniser.model).type == "cpu":
+        found = in_processes(recogniser, batches, num_jobs, settings)
+    else:
+        found = map(recogniser.find, batches, in_processes(recogniser.load, batches, num_jobs, settings))
+    singly = track(chain.from_iterable(found), description="decoding", total=len(cuts), transient=True)
+    of_row = dict(zip(chain.from_iterable(rows), singly, strict=True))
+    return [of_row[row] for row in range(len(cuts))]
+
+
+def batches_by_length(durations: Sequence[float], batch_seconds: float) -> list[list[int]]:
+    """Batches of utterances of similar length, the longest first: what does not fit into memory shows at once.
+
+    Args:
+        durations: Seconds of each utterance.
+        batch_seconds: Seconds in a batch, padding counted.
+
+    Returns:
+        The numbers of utterances in each batch.
+
+    Example:
+        >>> batches_by_length([1.0, 4.0, 3.0, 9.0], batch_seconds=8.0)
+        [[3], [1, 2], [0]]
+    """
+    batches: list[list[int]] = []
+    for row in sorted(range(len(durations)), key=lambda row: -durations[row]):
+        if not batches or (len(batches[-1]) + 1) * durations[batches[-1][0]] > batch_seconds:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+def device_of(accelerator: str) -> torch.device:
+    """Where a model computes, by `trainer.accelerator`."""
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def device_of_model(model: ASRModel) -> torch.device:
+    """Where a model's weights lie."""
+    return next(model.parameters()).device

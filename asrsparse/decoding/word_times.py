@@ -1,0 +1,70 @@
+"""When words were said: the likeliest alignment of CTC with the tokens that were found.
+
+Shape legend: E encoder frames of 40 ms, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torchaudio.functional as F
+from torch import Tensor, tensor
+
+from asrsparse.data.cuts import ctc_frames
+from asrsparse.data.tokenizer import SPACE, WORD_START, Tokenizer
+from asrsparse.models.asr import BLANK
+
+SECONDS_PER_FRAME = 0.04
+
+
+@dataclass(frozen=True)
+class TimedWord:
+    """A word and its time in seconds; CTC is sure of tokens somewhere in their sound, not where it begins and ends."""
+
+    word: str
+    start: float
+    end: float
+
+
+def word_times(log_probs: Tensor, tokens: Sequence[int], tokenizer: Tokenizer) -> list[TimedWord] | None:
+    """The times of the words of an utterance.
+
+    Args:
+        log_probs: Of CTC's tokens in each encoder frame (E, V).
+        tokens: What was found.
+        tokenizer: Of the model.
+
+    Returns:
+        The words in their order; None if there are more tokens than CTC can align with the frames.
+    """
+    if not tokens:
+        return []
+    if ctc_frames(tokens) > len(log_probs):
+        return None
+    path, scores = F.forced_align(log_probs[None], tensor([list(tokens)], device=log_probs.device), blank=BLANK)
+    spans = F.merge_tokens(path[0], scores[0], blank=BLANK)
+    return [
+        TimedWord(
+            tokenizer.decode(tokens[number] for number in word),
+            round(SECONDS_PER_FRAME * spans[word[0]].start, 2),
+            round(SECONDS_PER_FRAME * spans[word[-1]].end, 2),
+        )
+        for word in words_of([tokenizer.tokens[token] for token in tokens])
+    ]
+
+
+def words_of(units: Sequence[str]) -> list[list[int]]:
+    """Which tokens make each word: numbers of units, without those of spaces.
+
+    Example:
+        >>> words_of(["b", "i", "n", "<space>", "a", "t"])
+        [[0, 1, 2], [4, 5]]
+        >>> words_of(["▁bin", "▁b", "lue"])
+        [[0], [1, 2]]
+    """
+    words: list[list[int]] = [[]]
+    for number, unit in enumerate(units):
+        if unit == SPACE or unit.startswith(WORD_START):
+            words.append([])
+        if unit != SPACE:
+            words[-1].append(number)
+    return [word for word in words if word]

@@ -1,0 +1,80 @@
+"""Names that runs of older versions have in their `config.yaml`, and people in their scripts; and today's names.
+
+All readers of saved configurations, and the reader of overrides, pass through here; nothing else knows an old name.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+logger = logging.getLogger(__name__)
+
+TARGETS = {
+    "asrsparse.checkpoints.BestEpochs": "asrsparse.training.checkpoints.BestEpochs",
+    "asrsparse.checkpoints.LastEpochs": "asrsparse.training.checkpoints.LastEpochs",
+    "asrsparse.cuts.prepare_cuts": "asrsparse.data.cuts.prepare_cuts",
+    "asrsparse.decode.GreedyCTC": "asrsparse.decoding.decoders.GreedyCTC",
+    "asrsparse.decode.JointBeamSearch": "asrsparse.decoding.decoders.JointBeamSearch",
+    "asrsparse.launchers.Local": "asrsparse.sweeps.launchers.Local",
+    "asrsparse.launchers.Submitit": "asrsparse.sweeps.launchers.Submitit",
+    "asrsparse.noise.NoNoise": "asrsparse.data.noise.NoNoise",
+    "asrsparse.noise.training_babble": "asrsparse.data.noise.training_babble",
+    "asrsparse.score.Bootstrap": "asrsparse.scoring.bootstrap.Bootstrap",
+}
+"""What a `_target_` was called -> what it is called."""
+
+KEYS: dict[str, str] = {}
+"""Dotted keys of the configuration: what they were called -> what they are called."""
+
+
+def with_todays_names(config: DictConfig) -> DictConfig:
+    """A saved configuration as this version would have written it.
+
+    Args:
+        config: As it was saved; it stays as it is.
+
+    Example:
+        >>> saved = OmegaConf.create({"decoder": {"_target_": "asrsparse.decode.GreedyCTC"}})
+        >>> with_todays_names(saved).decoder._target_
+        'asrsparse.decoding.decoders.GreedyCTC'
+    """
+    todays = OmegaConf.create(_with_todays_targets(OmegaConf.to_container(config)))
+    assert isinstance(todays, DictConfig)
+    for old, new in KEYS.items():
+        parent, _, key = old.rpartition(".")
+        node = OmegaConf.select(todays, parent) if parent else todays
+        if isinstance(node, DictConfig) and key in node:
+            value = node._get_node(key)  # an interpolation stays one
+            del node[key]
+            OmegaConf.update(todays, new, value)
+    return todays
+
+
+def _with_todays_targets(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {
+            key: TARGETS.get(value, value) if key == "_target_" else _with_todays_targets(value)
+            for key, value in node.items()
+        }
+    return [_with_todays_targets(child) for child in node] if isinstance(node, list) else node
+
+
+def overrides_with_todays_names(overrides: Iterable[str]) -> list[str]:
+    """Overrides whose keys and targets are today's; a warning names each old one.
+
+    Example:
+        >>> overrides_with_todays_names(["trainer.average._target_=asrsparse.checkpoints.BestEpochs"])
+        ['trainer.average._target_=asrsparse.training.checkpoints.BestEpochs']
+    """
+    return [_override_with_todays_names(override) for override in overrides]
+
+
+def _override_with_todays_names(override: str) -> str:
+    written, equals, value = override.partition("=")
+    key = written.lstrip("+~")
+    todays = f"{written.removesuffix(key)}{KEYS.get(key, key)}{equals}{TARGETS.get(value, value)}"
+    if todays != override:
+        logger.warning("%s is an old name, which the next release will not know. Write %s.", override, todays)
+    return todays

@@ -1,0 +1,134 @@
+"""What the log of masks of a run holds, and reading it.
+
+    masks/epoch_NNN.parquet      a row for each layer and measurement, see `SCHEMA`
+    masks/histogram_NNN.parquet  a row for each layer, after the epoch, see `HISTOGRAM_SCHEMA`
+    masks/flops.json             FLOPs of the training on a second of speech, and the number of parameters
+
+Each epoch's files hold what was measured in it, also where it was trained in several sittings.
+
+Shape legend: S measurements, M layers whose weight may have a mask.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from asrsparse.files import read_json
+from asrsparse.reports.run_logs import read_log
+from asrsparse.training.flops import Flops
+from asrsparse.training.mask_log_files import FLOPS, HISTOGRAM_SCHEMA, HISTOGRAMS, LOG, SCHEMA
+
+MEASURED = ("density", "changed", "grad_norm", "grad_norm_kept", "weight_norm")
+
+SOFT_PHASES = ("learning", "following")
+"""Phases that compute with all weights, or with the gradients of all, whatever the density of the masks."""
+
+
+@dataclass(frozen=True)
+class MaskedRun:
+    """What the log of a run holds.
+
+    Attributes:
+        name: The folder's.
+        steps: The update at each measurement (S,).
+        progress: The share of the training done by then (S,).
+        phases: Of the masks, S names.
+        layers: Names of the M weights.
+        sizes: How many numbers each weight has (M,).
+        masked: Which weights have, or had, a mask (M,).
+        values: By column of the log, what was measured (S, M); NaN where it is unknown.
+        histograms: After each epoch, the columns of its histograms.
+        flops: Of the training on a second of speech.
+        parameters: Of the model, masked or not.
+        hours_heard: Until the end of the last epoch.
+    """
+
+    name: str
+    steps: NDArray[np.int64]
+    progress: NDArray[np.float64]
+    phases: list[str]
+    layers: list[str]
+    sizes: NDArray[np.int64]
+    masked: NDArray[np.bool_]
+    values: dict[str, NDArray[np.float64]]
+    histograms: list[dict[str, list[Any]]]
+    flops: Flops
+    parameters: int
+    hours_heard: float
+
+    @property
+    def density(self) -> NDArray[np.float64]:
+        """The share of each weight that its mask keeps (S, M)."""
+        return self.values["density"]
+
+    @property
+    def overall_density(self) -> NDArray[np.float64]:
+        """The share of all parameters that no mask removes (S,)."""
+        return 1.0 - (1.0 - self.density) @ self.sizes / self.parameters
+
+    def over_masked(self, column: str) -> NDArray[np.float64]:
+        """The mean of a share over all masked weights together (S,); NaN where nothing is masked."""
+        if not self.masked.any():
+            return np.full(len(self.steps), np.nan)
+        return np.asarray(np.average(self.values[column], axis=1, weights=self.sizes * self.masked))
+
+    def time_average(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The mean of (S, ...) over the training: each measurement stands for the speech since the one before it."""
+        return np.asarray(np.average(values, axis=0, weights=np.diff(self.progress, prepend=0.0).clip(min=0.0)))
+
+    @property
+    def flops_dense(self) -> float:
+        """Of the whole training so far, if nothing had been masked."""
+        return 3600 * self.hours_heard * self.flops.dense
+
+    @property
+    def flops_effective(self) -> float:
+        """Of the whole training so far, if zeros of binary masks cost nothing. Simulated: they do cost."""
+        soft = np.isin(self.phases, SOFT_PHASES)
+        mean = self.time_average(np.where(soft[:, None], 1.0, self.density))
+        return 3600 * self.hours_heard * self.flops.effective(dict(zip(self.layers, mean.tolist(), strict=True)))
+
+
+def read_run(run_dir: Path) -> MaskedRun:
+    """Reads the log of a run.
+
+    Raises:
+        ValueError: If a file is missing or damaged.
+    """
+    tables = [read_log(path, SCHEMA.names) for path in sorted(run_dir.glob(LOG))]
+    columns = _columns(pa.concat_tables(tables), run_dir)
+    flops = _read_flops(run_dir / "masks" / FLOPS)
+    return MaskedRun(
+        name=run_dir.name,
+        steps=columns["step"][:, 0],
+        progress=columns["progress"][:, 0],
+        phases=columns["phase"][:, 0].tolist(),
+        layers=columns["layer"][0].tolist(),
+        sizes=columns["size"][0],
+        masked=np.asarray(columns["masked"].any(axis=0)),
+        values={name: columns[name] for name in MEASURED},
+        histograms=[read_log(path, HISTOGRAM_SCHEMA.names).to_pydict() for path in sorted(run_dir.glob(HISTOGRAMS))],
+        flops=Flops(flops["layers"], flops["rest"]),
+        parameters=flops["parameters"],
+        hours_heard=float(tables[-1].schema.metadata[b"hours_heard"]),
+    )
+
+
+def _columns(table: pa.Table, run_dir: Path) -> dict[str, NDArray[Any]]:
+    """All columns as (S, M)."""
+    steps, layers = table["step"].to_numpy(), table["layer"].to_numpy()
+    num_layers = int((steps == steps[0]).sum())
+    num_measured = len(steps) // num_layers
+    if not np.array_equal(layers, np.tile(layers[:num_layers], num_measured)):
+        raise ValueError(f"{run_dir}/masks/ holds epochs of different models. Train the run again.")
+    return {name: table[name].to_numpy().reshape(num_measured, num_layers) for name in table.column_names}
+
+
+def _read_flops(path: Path) -> Any:
+    if not path.is_file():
+        raise ValueError(f"No {path}, which `asrsparse train` writes on the first batch. Train the run again.")
+    return read_json(path)

@@ -1,0 +1,48 @@
+"""The result of a recipe: what its systems left behind, as RESULTS.md, results.{json,csv,tex} and report.html.
+
+Gathered by `report_selection` and `report_rows`, written by `report_tables`, `report_exports` and `report_html`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from asrsparse.files import write_json, write_text
+from asrsparse.reports.exports import to_csv, to_json, to_latex
+from asrsparse.reports.report_html import write_html
+from asrsparse.reports.rows import Report, gather
+from asrsparse.reports.selection import Selection, select_runs, select_systems
+from asrsparse.reports.tables import to_markdown
+
+
+def report(exp_dir: Path, systems: Sequence[str], *, method: str, splits: Sequence[str] = ("test",)) -> Report:
+    """Gathers the systems of a recipe and writes the report into its folder.
+
+    Args:
+        exp_dir: `exp/<recipe>`.
+        systems: Names of the systems' folders in it; the others are compared with the first.
+        method: Of decoding, as in `decode_<split>_<method>`.
+        splits: That were decoded, in the order of the report.
+
+    Raises:
+        ValueError: If a stage has not run for a system (it is named), its files do not belong together, or the systems
+            were not scored alike on the same utterances.
+    """
+    return _write(select_systems(exp_dir, systems, method, splits))
+
+
+def report_runs(folders: Sequence[Path], baseline: str | None = None, method: str | None = None) -> Report:
+    """Gathers all finished runs of some folders and writes the report into the folder that holds all of them.
+
+    Arguments and errors as for `select_runs`, and those of `report`.
+    """
+    return _write(select_runs(folders, baseline, method))
+
+
+def _write(selection: Selection) -> Report:
+    gathered, folder = gather(selection), selection.folder
+    write_text(folder / "RESULTS.md", to_markdown(gathered))
+    write_json(folder / "results.json", to_json(gathered))
+    write_text(folder / "results.csv", to_csv(gathered))
+    write_text(folder / "results.tex", to_latex(gathered))
+    write_html(folder / "report.html", gathered, selection.runs)
+    return gathered

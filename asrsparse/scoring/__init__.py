@@ -1,0 +1,1 @@
+"""Hypotheses to error rates with intervals, and systems compared."""

@@ -1,0 +1,245 @@
+"""What happens around the training step: time, the log, snapshots, checkpoints for resuming, stopping on a signal."""
+
+import logging
+import math
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lightning.pytorch.callbacks import Checkpoint
+
+from asrsparse.files import atomic_path
+from asrsparse.training.checkpoints import SnapshotChoice, read_snapshots, save_snapshot
+from asrsparse.training.lightning_module import ASRLightningModule
+
+logger = logging.getLogger(__name__)
+
+
+class Stopwatch(L.Callback):
+    """Counts the seconds of training over all sittings: loading, steps and bookkeeping, without validation."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since: float | None = None
+
+    def _start(self) -> None:
+        self._since = time.perf_counter()
+
+    def _stop(self) -> None:
+        if self._since is not None:
+            self.seconds += time.perf_counter() - self._since
+            self._since = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop()
+
+    def state_dict(self) -> dict[str, Any]:
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return {"seconds": self.seconds + running}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds = state_dict["seconds"]
+
+
+class EpochLog(L.Callback):
+    """Writes one line per epoch to the log: what the progress bar shows, for those who read it later."""
+
+    def __init__(self, name: str, num_epochs: int, stopwatch: Stopwatch) -> None:
+        self.name = name
+        self.num_epochs = num_epochs
+        self.stopwatch = stopwatch
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: ASRLightningModule) -> None:  # type: ignore[override]
+        pl_module.pruner.end_epoch()
+        audit = pl_module.pruner.audit
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        logger.info(
+            "%s: epoch %d/%d: loss %.3f, dev loss %.3f (CTC %.3f, attention %.3f), dev WER %.1f %%, heard %.2f h, "
+            "kept %.0f %%, density %.1f %%, lr %.2e, %.0f s; %s",
+            self.name,
+            pl_module.position.epoch + 1,
+            self.num_epochs,
+            metrics.get("loss", math.nan),
+            metrics.get("dev_loss", math.nan),
+            metrics.get("dev_ctc", math.nan),
+            metrics.get("dev_attention", math.nan),
+            100 * metrics.get("dev_wer", math.nan),
+            pl_module.position.hours_heard,
+            100 * pl_module.pruner.start_epoch(pl_module.position.epoch).share,
+            100 * pl_module.masks.density,
+            metrics.get("lr", math.nan),
+            self.stopwatch.state_dict()["seconds"],
+            audit,
+        )
+        if audit is not None and not audit.is_clean:
+            logger.warning("%s: the epoch was not trained as planned: %s.", self.name, audit)
+
+
+class PruningLog(L.Callback):
+    """Writes what the pruner knew and chose in each epoch to `folder/epoch_NNN.parquet`.
+
+    Args:
+        folder: Where the files go.
+        ids: N utterance ids, in the order of the pruner's rows.
+    """
+
+    def __init__(self, folder: Path, ids: pa.StringArray) -> None:
+        self.folder = folder
+        self.ids = ids
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: ASRLightningModule) -> None:  # type: ignore[override]
+        pruner, epoch = pl_module.pruner, pl_module.position.epoch
+        kept = pruner.start_epoch(epoch)
+        pruner.end_epoch()
+        assert pruner.audit is not None
+        if not trainer.is_global_zero:
+            return
+        columns = {
+            "id": self.ids,
+            "duration": pruner.table.durations,
+            "kept": kept.kept,
+            "times_seen": pruner.audit.times_seen,
+            "score": pruner.table.scores,
+            "last_seen": pruner.table.last_seen,
+        }
+        heard = {"hours_heard": repr(pl_module.position.hours_heard)}
+        with atomic_path(self.folder / f"epoch_{epoch:03d}.parquet") as temporary:
+            pq.write_table(pa.table(columns).replace_schema_metadata(heard), temporary)
+
+
+class Snapshots(L.Callback):
+    """Keeps the weights of the epochs that will be averaged, with masks baked in.
+
+    Args:
+        folder: Where the files go.
+        choice: Which epochs to keep.
+    """
+
+    def __init__(self, folder: Path, choice: SnapshotChoice) -> None:
+        self.folder = folder
+        self.choice = choice
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: ASRLightningModule) -> None:  # type: ignore[override]
+        if not trainer.is_global_zero:
+            return
+        dev_loss = float(trainer.callback_metrics.get("dev_loss", math.nan))
+        save_snapshot(self.folder, pl_module.position.epoch, dev_loss, pl_module.masks.baked_state_dict())
+        snapshots = read_snapshots(self.folder)
+        for dropped in set(snapshots) - set(self.choice.choose(snapshots)):
+            dropped.path.unlink()
+
+
+class ResumeCheckpoint(Checkpoint):
+    """Keeps `path` up to date: everything that a run needs to go on exactly where it was.
+
+    It is written after an optimiser update, never between two halves of one, and replaces the older file only when it
+    is whole.
+
+    Args:
+        path: The checkpoint file.
+        every_steps: Optimiser updates between two writes within an epoch; each epoch's end is written, too.
+    """
+
+    def __init__(self, path: Path, every_steps: int) -> None:
+        if every_steps < 1:
+            raise ValueError(f"trainer.save_every_steps: got {every_steps}, allowed is at least 1.")
+        self.path = path
+        self.every_steps = every_steps
+        self._saved_step = -1
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step % self.every_steps == 0 and self.may_save(trainer):
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.save(trainer)
+
+    def may_save(self, trainer: L.Trainer) -> bool:
+        """Whether the run stands right after an update, within an epoch: an epoch's end is saved by its own hook."""
+        loop = trainer.fit_loop.epoch_loop
+        between_updates = not loop._should_accumulate() and not loop.batch_progress.is_last_batch
+        return between_updates and trainer.global_step != self._saved_step
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Writes the checkpoint; all ranks take part.
+
+        Raises:
+            OSError: If it cannot be written; the older checkpoint stays whole.
+        """
+        temporary = self.path.with_name(f".tmp-{self.path.name}")
+        try:
+            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                os.replace(temporary, self.path)
+        except (OSError, RuntimeError) as error:
+            temporary.unlink(missing_ok=True)
+            older = "the older one is kept whole" if self.path.exists() else "there is no older one"
+            raise OSError(
+                f"The checkpoint {self.path} cannot be written: {error}. Its disk may be full; {older}. Make room and "
+                "run the same command again: it goes on from the last checkpoint."
+            ) from error
+        self._saved_step = trainer.global_step
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal, after a checkpoint was written."""
+
+
+class StopOnSignal(L.Callback):
+    """On Ctrl-C or SIGTERM finishes the current update, writes the checkpoint and stops. A second Ctrl-C stops at once.
+
+    Args:
+        checkpoint: Writes the checkpoint.
+    """
+
+    def __init__(self, checkpoint: ResumeCheckpoint) -> None:
+        self.checkpoint = checkpoint
+        self.received: str | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Here, since Lightning puts its own handlers in place after `setup`, and those stop between two checkpoints.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._receive)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+        logger.warning("%s received: finishing this update, then writing a checkpoint.", self.received)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        stop = self.received is not None
+        if trainer.world_size > 1:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if stop and self.checkpoint.may_save(trainer):
+            self.checkpoint.save(trainer)
+            sender = self.received or "a signal to another rank"
+            raise Interrupted(f"Stopped by {sender}; {self.checkpoint.path} is written.")

@@ -1,0 +1,207 @@
+"""The training step: losses per utterance, scores to the pruner, masks after each update, state for an exact resume."""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torchmetrics.text import WordErrorRate
+
+from asrsparse.data.batch import Batch
+from asrsparse.masks import SparseMasks
+from asrsparse.models.asr import ASRModel
+from asrsparse.pruning import DynamicPruner
+from asrsparse.schedules import Schedule
+from asrsparse.training.position import Position
+
+LOG_EVERY_STEPS = 10
+
+
+class ASRLightningModule(L.LightningModule):
+    """Trains a recogniser under a pruner and masks; with `KeepAll` and `DenseMask` these same lines are the baseline.
+
+    Args:
+        model: The recogniser.
+        masks: Masks attached to `model`.
+        pruner: Receives the losses of each batch.
+        position: Counts what was trained; shared with the data module.
+        optimizer: Parameter groups -> optimiser.
+        lr_schedule: Factor on the learning rate, by the share of training that is done.
+        weight_decay: Decay of the weights (not of norms and biases, nor of mask logits).
+        lr: Peak learning rate.
+        to_text: Token ids -> text, a tokenizer's `decode`; for the word error rate on dev.
+    """
+
+    def __init__(
+        self,
+        model: ASRModel,
+        masks: SparseMasks,
+        pruner: DynamicPruner,
+        position: Position,
+        optimizer: Callable[[Sequence[dict[str, Any]]], torch.optim.Optimizer],
+        lr_schedule: Schedule,
+        lr: float,
+        weight_decay: float,
+        to_text: Callable[[Iterable[int]], str],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.masks = masks
+        self.pruner = pruner
+        self.position = position
+        self.lr_schedule = lr_schedule
+        self.to_text = to_text
+        self.dev_wer = WordErrorRate()
+        self._make_optimizer = optimizer
+        self._lr = lr
+        self._weight_decay = weight_decay
+        self._rng_states: list[dict[str, Any]] | None = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One optimiser over the weights and, while masks are learned, their logits."""
+        return self._make_optimizer(self.masks.param_groups(lr=self._lr, weight_decay=self._weight_decay))
+
+    @property
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return self.trainer.optimizers[0]
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is done, in [0, 1], counted in speech processed."""
+        kept = self.pruner.start_epoch(self.position.epoch)
+        return self.position.progress(kept.seconds, self.pruner.planned_seconds(self.position.epoch))
+
+    def on_train_start(self) -> None:
+        """Puts the random states of a resumed run back, after all set-up has drawn its numbers."""
+        if self._rng_states is not None:
+            _set_rng_state(self._rng_states[min(self.global_rank, len(self._rng_states) - 1)])
+            self._rng_states = None
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Sets the learning rate by what was processed, so that it ends at its end under pruning."""
+        self.model.segments.start_epoch(self.position.epoch)  # here, since no epoch starts for a resumed run
+        factor = self.lr_schedule(self.progress)
+        for group in self._optimizer.param_groups:
+            if group.get("name") != "mask_logits":
+                group["lr"] = self._lr * factor
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Returns the loss of a batch and counts the batch as trained."""
+        losses = self.model(batch)
+        loss = self.pruner.observe(batch.ids, losses.total) + self.masks.penalty()
+        seconds, heard = self._over_ranks(batch.seconds, losses.heard_share * batch.seconds)
+        self.position.advance(seconds, heard / seconds, batches=self.trainer.world_size)
+        self._log_step(loss.detach())
+        return loss
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Updates the weights, then the masks."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.position.steps += 1
+        self.masks.step(self.progress, optimizer.optimizer)
+
+    def on_train_epoch_end(self) -> None:
+        """Closes the epoch: its losses become scores."""
+        self.pruner.end_epoch()
+        self.model.segments.end_epoch()
+        self.position.next_epoch()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Logs the mean losses per utterance over dev, and the word error rate of CTC alone."""
+        losses, found = self.model.validate(batch)
+        shown = {"dev_loss": losses.total, "dev_ctc": losses.ctc, "dev_attention": losses.attention}
+        for name, values in shown.items():
+            self.log(name, values.mean(), prog_bar=name == "dev_loss", batch_size=len(batch.ids), sync_dist=True)
+        said = batch.tokens.tolist()  # padding is no token, and leaves no text
+        self.dev_wer.update([self.to_text(ids) for ids in found], [self.to_text(ids) for ids in said])
+        self.log("dev_wer", self.dev_wer, prog_bar=True, batch_size=len(batch.ids))
+
+    def _log_step(self, loss: torch.Tensor) -> None:
+        shown: dict[str, torch.Tensor | float] = {
+            "loss": loss,
+            "hours": self.position.hours_heard,
+            "kept": self.pruner.start_epoch(self.position.epoch).share,
+        }
+        if self.position.steps % LOG_EVERY_STEPS == 0:
+            shown["density"] = self.masks.density  # counts every bit of learned masks
+        self.log_dict(shown, prog_bar=True, on_step=True, batch_size=1)
+        self.log("lr", self._optimizer.param_groups[0]["lr"], on_step=True, batch_size=1)
+
+    def _over_ranks(self, *numbers: float) -> tuple[float, ...]:
+        """The sums of numbers over all ranks."""
+        if self.trainer.world_size == 1:
+            return numbers
+        sums = self.trainer.strategy.reduce(torch.tensor(numbers, device=self.device), reduce_op="sum")
+        return tuple(sums.tolist())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the masks, what segments are chosen by, the random states of all ranks, and which model this is."""
+        checkpoint["masks"] = self.masks.state_dict()
+        checkpoint["segments"] = self.model.segments.state_dict()
+        checkpoint["model_fingerprint"] = model_fingerprint(self.model)
+        checkpoint["rng_states"] = _gather_rng_states()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes masks and random states back; called before the weights are loaded.
+
+        Raises:
+            ValueError: If the checkpoint is of another model.
+        """
+        expected = model_fingerprint(self.model)
+        if checkpoint.get("model_fingerprint") != expected:
+            difference = _first_difference(checkpoint["state_dict"], self.state_dict())
+            raise ValueError(
+                f"The checkpoint is of another model: {difference}. Resume with the model configuration that the run "
+                "began with, or give the new run another name (name=NAME)."
+            )
+        self.masks.load_state_dict(checkpoint["masks"])
+        self.model.segments.load_state_dict(checkpoint["segments"])
+        self._rng_states = checkpoint["rng_states"]
+
+
+def model_fingerprint(model: torch.nn.Module) -> str:
+    """A hash of the names and shapes of a model's weights."""
+    shapes = "\n".join(f"{name} {tuple(value.shape)}" for name, value in sorted(model.state_dict().items()))
+    return blake2b(shapes.encode(), digest_size=8).hexdigest()
+
+
+def _first_difference(saved: dict[str, torch.Tensor], here: dict[str, torch.Tensor]) -> str:
+    """Names the first weight in which two models differ."""
+    for name in sorted({*saved, *here}):
+        got = tuple(saved[name].shape) if name in saved else "no such weight"
+        want = tuple(here[name].shape) if name in here else "no such weight"
+        if got != want:
+            return f"{name} is {got} in the checkpoint and {want} here"
+    return "its weights have the same shapes but no fingerprint of this version"
+
+
+def _rng_state() -> dict[str, Any]:
+    """The random states of this process, as tensors and plain numbers."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss),
+    }
+
+
+def _set_rng_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    random.setstate(state["python"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
+
+
+def _gather_rng_states() -> list[dict[str, Any]]:
+    """The random states of all ranks, in their order."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [_rng_state()]
+    states: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(states, _rng_state())
+    return states

@@ -1,0 +1,1 @@
+"""Video files to the region of the mouth."""

@@ -1,0 +1,169 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from asrsparse.models.weights import load_weights, save_weights
+from asrsparse.training.checkpoints import (
+    AmongLast,
+    BestEpochs,
+    LastEpochs,
+    Snapshot,
+    average,
+    read_snapshots,
+    save_snapshot,
+)
+
+
+def random_weights(seed, **more):
+    generator = torch.Generator().manual_seed(seed)
+    return {"a.weight": torch.randn(4, 3, generator=generator), "a.bias": torch.randn(4, generator=generator), **more}
+
+
+def snapshots_of(tmp_path, *weights, losses=None):
+    for epoch, values in enumerate(weights):
+        save_snapshot(tmp_path, epoch, losses[epoch] if losses else 1.0, values)
+    return read_snapshots(tmp_path)
+
+
+def listed(losses):
+    return [Snapshot(None, epoch, loss) for epoch, loss in enumerate(losses)]
+
+
+losses = st.lists(st.floats(0, 10, width=16), min_size=1, max_size=12)
+
+
+@given(losses, st.integers(1, 15), st.randoms())
+def test_last_epochs_are_the_latest_in_any_order_of_the_folder(values, num, random):
+    snapshots = listed(values)
+    shuffled = random.sample(snapshots, len(snapshots))
+    assert LastEpochs(num).choose(shuffled) == snapshots[max(0, len(values) - num) :]
+
+
+@given(losses, st.integers(1, 15), st.randoms())
+def test_best_epochs_are_of_lowest_loss_and_ascending(values, num, random):
+    snapshots = listed(values)
+    chosen = BestEpochs(num).choose(random.sample(snapshots, len(snapshots)))
+    assert [s.dev_loss for s in sorted(chosen, key=lambda s: s.dev_loss)] == sorted(values)[:num]
+    assert [s.epoch for s in chosen] == sorted(s.epoch for s in chosen)
+
+
+def test_of_equally_good_epochs_the_earlier_is_taken():
+    assert [s.epoch for s in BestEpochs(2).choose(listed([3.0, 1.0, 1.0, 1.0]))] == [1, 2]
+
+
+def test_a_choice_among_the_last_epochs_takes_none_from_before():
+    snapshots = listed([0.0, 1.0, 4.0, 3.0, 2.0])
+    assert [s.epoch for s in AmongLast(BestEpochs(2), 3).choose(snapshots)] == [3, 4]
+    assert [s.epoch for s in AmongLast(LastEpochs(8), 2).choose(snapshots)] == [3, 4]
+
+
+@pytest.mark.parametrize("choice", [LastEpochs, BestEpochs])
+@pytest.mark.parametrize("num", [0, -3])
+def test_at_least_one_epoch_is_averaged(choice, num):
+    with pytest.raises(ValueError, match=f"average.num: got {num}, allowed is at least 1 epoch"):
+        choice(num)
+
+
+def test_the_average_is_the_mean_of_the_weights(tmp_path):
+    weights = [random_weights(seed) for seed in range(5)]
+    averaged = average(snapshots_of(tmp_path, *weights))
+    for name in ("a.weight", "a.bias"):
+        reference = torch.stack([w[name].double() for w in weights]).mean(dim=0).float()
+        torch.testing.assert_close(averaged[name], reference, rtol=0, atol=1e-7)
+
+
+def test_the_average_of_one_epoch_is_that_epoch_bit_for_bit(tmp_path):
+    weights = random_weights(0)
+    averaged = average(snapshots_of(tmp_path, weights))
+    assert all(torch.equal(averaged[name], value) for name, value in weights.items())
+
+
+def test_the_average_does_not_lose_small_weights_beside_large_ones(tmp_path):
+    values = [torch.tensor([v]) for v in (2.0**24, 1.0, -(2.0**24), 1.0)]
+    assert average(snapshots_of(tmp_path, *({"w": v} for v in values)))["w"].item() == 0.5
+
+
+def test_the_average_keeps_the_type_of_the_weights(tmp_path):
+    weights = [
+        {"w": torch.tensor([1.0, 2.0], dtype=torch.bfloat16)},
+        {"w": torch.tensor([3.0, 2.0], dtype=torch.bfloat16)},
+    ]
+    averaged = average(snapshots_of(tmp_path, *weights))
+    assert averaged["w"].dtype == torch.bfloat16
+    assert averaged["w"].tolist() == [2.0, 2.0]
+
+
+def test_counters_come_from_the_latest_epoch(tmp_path):
+    weights = [random_weights(seed, num_batches_tracked=torch.tensor(10 * (seed + 1))) for seed in range(3)]
+    counter = average(snapshots_of(tmp_path, *weights))["num_batches_tracked"]
+    assert counter.dtype == torch.int64
+    assert counter.item() == 30
+
+
+def test_no_snapshots_and_different_models_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="No snapshots to average"):
+        average([])
+    mixed = snapshots_of(tmp_path, random_weights(0), random_weights(1, extra=torch.zeros(2)))
+    with pytest.raises(ValueError, match=r"epoch_001.safetensors and .*epoch_000.safetensors are of different models"):
+        average(mixed)
+
+
+def test_models_that_differ_in_a_shape_are_refused(tmp_path):
+    mixed = snapshots_of(tmp_path, {"w": torch.zeros(2)}, {"w": torch.zeros(3)})
+    with pytest.raises(ValueError, match="are of different models"):
+        average(mixed)
+
+
+def test_a_snapshot_comes_back_with_epoch_and_loss(tmp_path):
+    save_snapshot(tmp_path, 12, 1 / 3, random_weights(0))
+    (snapshot,) = read_snapshots(tmp_path)
+    assert snapshot == Snapshot(tmp_path / "epoch_012.safetensors", 12, 1 / 3)
+
+
+def test_a_snapshot_without_validation_has_no_number_for_its_loss(tmp_path):
+    save_snapshot(tmp_path, 0, math.nan, random_weights(0))
+    assert math.isnan(read_snapshots(tmp_path)[0].dev_loss)
+
+
+def test_snapshots_are_listed_by_epoch_also_beyond_three_digits(tmp_path):
+    for epoch in (1000, 2, 999):
+        save_snapshot(tmp_path, epoch, 1.0, {"w": torch.zeros(1)})
+    assert [s.epoch for s in read_snapshots(tmp_path)] == [2, 999, 1000]
+    assert read_snapshots(tmp_path / "nothing") == []
+
+
+def test_weights_come_back_bit_for_bit_also_from_views_and_graphs(tmp_path):
+    weight = torch.randn(3, 5, requires_grad=True)
+    save_weights(tmp_path / "model.safetensors", {"w": weight.t()}, {"epochs": "1,2"})
+    assert torch.equal(load_weights(tmp_path / "model.safetensors")["w"], weight.t())
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        assert file.metadata() == {"epochs": "1,2"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_missing_model_says_what_to_run(tmp_path):
+    with pytest.raises(ValueError, match=r"No model .*model.safetensors\. Run `asrsparse train` first"):
+        load_weights(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("damage", ["cut short", "overwritten", "empty"])
+def test_a_damaged_file_says_what_to_do(tmp_path, damage):
+    save_snapshot(tmp_path, 0, 1.0, random_weights(0))
+    path = tmp_path / "epoch_000.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes({"cut short": whole[:-20], "overwritten": b"x" * 200, "empty": b""}[damage])
+    with pytest.raises(ValueError, match=r"is not a readable safetensors file .*Delete it and train again"):
+        load_weights(path)
+    with pytest.raises(ValueError, match=r"is not a snapshot of asrsparse .*Delete it and train again"):
+        read_snapshots(tmp_path)
+
+
+def test_a_file_of_another_program_is_no_snapshot(tmp_path):
+    save_file({"w": torch.zeros(1)}, tmp_path / "epoch_000.safetensors")
+    with pytest.raises(ValueError, match="is not a snapshot of asrsparse"):
+        read_snapshots(tmp_path)
