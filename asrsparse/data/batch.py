@@ -16,7 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asrsparse.data.cut_index import CutIndex
 from asrsparse.data.noise import QUIET, Noise
-from asrsparse.video.io import FRAMES_PER_SECOND, TOLERATED_FRAMES
+from asrsparse.rates import FRAMES_PER_SECOND
+from asrsparse.video.io import TOLERATED_FRAMES
 
 PADDING_TOKEN = -1
 """Stands behind the last token of an utterance; ESPnet's and torch's losses are told to ignore it."""

@@ -17,20 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from asrsparse.corpora.media import SAMPLING_RATE, decode_audio
+from asrsparse.corpora.media import decode_audio
 from asrsparse.data.batch import Batch
 from asrsparse.decoding.nbest import Hypothesis
 from asrsparse.decoding.recogniser import device_of
 from asrsparse.decoding.runs import Run, open_run
 from asrsparse.decoding.word_times import word_times
 from asrsparse.pruning.segment import motion
-from asrsparse.video.io import FRAMES_PER_SECOND
+from asrsparse.rates import FRAMES_PER_SECOND, SAMPLES_PER_FRAME, SAMPLING_RATE
 from asrsparse.video.mouths import cut_mouths, fit_to_audio
 
 MIN_SECONDS = 0.1
 """Of which no model has a frame to read."""
 
-_SAMPLES_PER_SLOT = SAMPLING_RATE // FRAMES_PER_SECOND
 _SMOOTHED_SLOTS = 5
 
 
@@ -209,14 +208,14 @@ def _activity(audio: Tensor | None, video: Tensor | None) -> NDArray[np.floating
     if audio is None:
         moved = motion(_some(video)[None], torch.tensor([len(_some(video))]))
         return np.asarray(moved[0, :, 0].numpy())
-    silence = -len(audio) % _SAMPLES_PER_SLOT
-    slots = torch.nn.functional.pad(audio.abs(), (0, silence)).view(-1, _SAMPLES_PER_SLOT)
+    silence = -len(audio) % SAMPLES_PER_FRAME
+    slots = torch.nn.functional.pad(audio.abs(), (0, silence)).view(-1, SAMPLES_PER_FRAME)
     return np.asarray(slots.mean(dim=1).numpy())
 
 
 def _part(path: Path, audio: Tensor | None, video: Tensor | None, begin: int, end: int) -> Batch:
     """The slots of a file from one to another, as a batch of one utterance."""
-    heard = None if audio is None else audio[_SAMPLES_PER_SLOT * begin : _SAMPLES_PER_SLOT * end][None]
+    heard = None if audio is None else audio[SAMPLES_PER_FRAME * begin : SAMPLES_PER_FRAME * end][None]
     seen = None if video is None else video[begin:end][None]
     return Batch(
         ids=[str(path)],

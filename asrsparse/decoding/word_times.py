@@ -9,11 +9,9 @@ from dataclasses import dataclass
 import torchaudio.functional as F
 from torch import Tensor, tensor
 
-from asrsparse.data.cuts import ctc_frames
 from asrsparse.data.tokenizer import SPACE, WORD_START, Tokenizer
 from asrsparse.models.asr import BLANK
-
-SECONDS_PER_FRAME = 0.04
+from asrsparse.rates import SECONDS_PER_FRAME, ctc_frames
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,8 @@ from asrsparse.export.packages import require
 from asrsparse.files import atomic_folder, write_json, write_text
 from asrsparse.models.asr import BLANK, ASRModel
 from asrsparse.models.frontends import LogMelFrontend
-from asrsparse.models.time_pruning import ENCODER_FRAMES_PER_SECOND
 from asrsparse.models.visual import SmallVisualFrontend, VisualFrontend
-from asrsparse.video.io import FRAMES_PER_SECOND
+from asrsparse.rates import FRAMES_PER_SECOND
 
 logger = logging.getLogger(__name__)
 
@@ -319,7 +318,7 @@ def _longest_seconds(model: ASRModel) -> float:
     positions: list[int] = [
         m.pe.size(1) for stream in _streams(model) for m in stream.encoder.modules() if hasattr(m, "pe")
     ]
-    return (min(positions) + 1) / 2 / ENCODER_FRAMES_PER_SECOND
+    return (min(positions) + 1) / 2 / FRAMES_PER_SECOND
 
 
 def _add_metadata(path: Path, values: dict[str, Any]) -> None:

@@ -22,8 +22,9 @@ from asrsparse.models.dropout import use_byte_dropout
 from asrsparse.models.frontends import Frontend
 from asrsparse.models.residual import add_layer_scale, scale_residual_branches
 from asrsparse.models.streams import VideoStream, encode_stream, prepare_encoder
-from asrsparse.models.time_pruning import ENCODER_FRAMES_PER_SECOND, SEGMENT_LEVELS, TimePruning
+from asrsparse.models.time_pruning import SEGMENT_LEVELS, TimePruning
 from asrsparse.pruning import AllTime, SegmentPruner
+from asrsparse.rates import FRAMES_PER_SECOND
 
 BLANK = 0
 
@@ -125,7 +126,7 @@ class ASRModel(torch.nn.Module):
         self.video = video
         self.modalities = (frontend.reads,) if video is None else (frontend.reads, video.frontend.reads)
         if "video" in self.modalities:
-            self.segments.check_rate(ENCODER_FRAMES_PER_SECOND)
+            self.segments.check_rate(FRAMES_PER_SECOND)
         # PyTorch's own initial values leave CTC, for hundreds of updates, with one template of where letters fall.
         initialize(self, "xavier_uniform")
         if residual_scale != 1.0:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from espnet2.asr.frontend.default import DefaultFrontend
 
+from asrsparse.rates import FEATURES_PER_SECOND, SAMPLING_RATE
+
 
 class Frontend(Protocol):
     """What stands before an encoder: one modality of a batch -> feature rows.
@@ -50,9 +52,9 @@ class LogMelFrontend(torch.nn.Module):
 
     reads: ClassVar[str] = "audio"
     learned: ClassVar[bool] = False
-    output_rate: ClassVar[int] = 100
+    output_rate: ClassVar[int] = FEATURES_PER_SECOND
 
-    def __init__(self, sampling_rate: int = 16000, num_mel_bins: int = 80) -> None:
+    def __init__(self, sampling_rate: int = SAMPLING_RATE, num_mel_bins: int = 80) -> None:
         super().__init__()
         self.input_rate = sampling_rate
         window = sampling_rate * 25 // 1000
@@ -61,7 +63,7 @@ class LogMelFrontend(torch.nn.Module):
             fs=sampling_rate,
             n_fft=n_fft,
             win_length=window,
-            hop_length=sampling_rate // 100,
+            hop_length=sampling_rate // FEATURES_PER_SECOND,
             n_mels=num_mel_bins,
             frontend_conf=None,
         )

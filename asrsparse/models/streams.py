@@ -18,7 +18,8 @@ from asrsparse.data.batch import Batch
 from asrsparse.models.frontends import Frontend
 from asrsparse.models.fusion import Fusion
 from asrsparse.models.padding import hide_padding
-from asrsparse.models.time_pruning import ENCODER_FRAMES_PER_SECOND, TimePruning
+from asrsparse.models.time_pruning import TimePruning
+from asrsparse.rates import FRAMES_PER_SECOND
 
 
 class Stream(Protocol):
@@ -96,10 +97,10 @@ def prepare_encoder(stream: Stream) -> None:
     Raises:
         ValueError: If its encoder shortens rows that come every 40 ms.
     """
-    if stream.frontend.output_rate == ENCODER_FRAMES_PER_SECOND and _subsamples(stream.encoder):
+    if stream.frontend.output_rate == FRAMES_PER_SECOND and _subsamples(stream.encoder):
         raise ValueError(
             f"model.encoder.input_layer: got {type(stream.encoder.embed).__name__} behind "
-            f"{type(stream.frontend).__name__}, which gives {ENCODER_FRAMES_PER_SECOND} rows a second; allowed is "
+            f"{type(stream.frontend).__name__}, which gives {FRAMES_PER_SECOND} rows a second; allowed is "
             "linear, which keeps them all."
         )
     stream.encoder.embed.register_forward_hook(_residual_in_float32)

@@ -15,9 +15,7 @@ from torch import Tensor
 
 from asrsparse.data.batch import PADDING_TOKEN, Batch
 from asrsparse.pruning import SegmentPruner
-
-ROWS_PER_SECOND = 100
-ENCODER_FRAMES_PER_SECOND = 25
+from asrsparse.rates import FRAMES_PER_SECOND, least_seconds
 
 SEGMENT_LEVELS = ("waveform", "feature", "frontend")
 
@@ -59,7 +57,7 @@ class TimePruning:
     @classmethod
     def of(cls, batch: Batch, segments: SegmentPruner, level: str) -> "TimePruning":
         """The pruning of a batch that leaves its labels enough time."""
-        return cls(segments, level, batch.ids, least_seconds(batch))
+        return cls(segments, level, batch.ids, least_ctc_seconds(batch))
 
     def cut(self, level: str, values: Tensor, lens: Tensor, rows_per_second: int) -> tuple[Tensor, Tensor]:
         """Chooses what is kept, if `level` is looked at first; cuts the rest away, if it is cut at `level`.
@@ -94,7 +92,7 @@ class TimePruning:
 
     def _cut_frames(self, embed: torch.nn.Module, inputs: Any, output: Any) -> Any:
         (frames, positions), is_frame = output
-        shorter, lens = self.cut("frontend", frames, is_frame.squeeze(1).sum(dim=1), ENCODER_FRAMES_PER_SECOND)
+        shorter, lens = self.cut("frontend", frames, is_frame.squeeze(1).sum(dim=1), FRAMES_PER_SECOND)
         if shorter is frames:
             return output
         # Positions are relative, from E - 1 to 1 - E, with 0 in the middle.
@@ -108,9 +106,9 @@ class TimePruning:
         self.segments.observe(self.ids, self.kept, blank_log_probs)
 
 
-def least_seconds(batch: Batch) -> Tensor:
+def least_ctc_seconds(batch: Batch) -> Tensor:
     """The least time in which CTC can still align each utterance, with a margin (B,)."""
     tokens = batch.tokens
     repeats = ((tokens[:, 1:] == tokens[:, :-1]) & (tokens[:, 1:] != PADDING_TOKEN)).sum(dim=1)
     frames = torch.ceil(_CTC_MARGIN * (batch.token_lens + repeats))
-    return (4 * frames + 3) / ROWS_PER_SECOND  # two convolutions of stride 2 and width 3
+    return least_seconds(frames)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from asrsparse.video.io import FRAMES_PER_SECOND
+from asrsparse.rates import FRAMES_PER_SECOND
 
 CROP = 88
 """Rows and columns that a model sees of a mouth."""

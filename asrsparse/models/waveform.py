@@ -11,7 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asrsparse.models.frontends import normalise_utterances
-from asrsparse.video.io import FRAMES_PER_SECOND
+from asrsparse.rates import FRAMES_PER_SECOND, SAMPLING_RATE
+
+_RATE_UNIT = 4 * 8 * FRAMES_PER_SECOND
+"""The stem shortens by 4 and the stages by 8: a frame must have a whole number of places behind all of them."""
 
 
 class ResNet1d(nn.Module):
@@ -33,12 +36,12 @@ class ResNet1d(nn.Module):
     learned: ClassVar[bool] = True
     output_rate: ClassVar[int] = FRAMES_PER_SECOND
 
-    def __init__(self, output_size: int = 512, sampling_rate: int = 16000) -> None:
+    def __init__(self, output_size: int = 512, sampling_rate: int = SAMPLING_RATE) -> None:
         super().__init__()
         if output_size % 8:
             raise ValueError(f"model.frontend.output_size: got {output_size}, allowed are multiples of 8.")
-        if sampling_rate % (4 * 8 * FRAMES_PER_SECOND):
-            raise ValueError(f"model.frontend.sampling_rate: got {sampling_rate}, allowed are multiples of 800 Hz.")
+        if sampling_rate % _RATE_UNIT:
+            raise ValueError(f"sampling_rate: got {sampling_rate}, allowed are multiples of {_RATE_UNIT} Hz.")
         self.input_rate = sampling_rate
         width = output_size // 8
         # 5 ms every quarter of one: the padding makes T / 4 places of T samples.

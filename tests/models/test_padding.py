@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from micro import make_model
 
 from asrsparse.data.batch import Batch
-from asrsparse.data.cuts import encoder_frames
 from asrsparse.decoding.decoders import GreedyCTC, JointBeamSearch
 from asrsparse.masks.compact import compact
 from asrsparse.models.padding import hide_padding
+from asrsparse.rates import encoder_frames
 
 MODALITIES = ["audio", "video", "audiovisual"]
 

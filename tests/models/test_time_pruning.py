@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from micro import UTTERANCES, make_batch, make_model
 
 from asrsparse.data.batch import Batch
-from asrsparse.data.cuts import ctc_frames
 from asrsparse.models.asr import BLANK
 from asrsparse.models.time_pruning import SEGMENT_LEVELS, TimePruning
 from asrsparse.pruning import AllTime, BlankTable, LeastBlankChunks, LoudestChunks, RandomChunks, SegmentPruner
+from asrsparse.rates import ctc_frames
 
 CHOICES = ["energy", "random", "blank"]
 
