@@ -27,7 +27,7 @@ from rich.table import Table
 from asrsparse.data.batch import BatchDataset
 from asrsparse.data.cuts import read_cuts
 from asrsparse.decoding.recogniser import Recogniser, device_of, recognise
-from asrsparse.decoding.runs import Run, open_run
+from asrsparse.decoding.runs import FinishedRun, open_run
 from asrsparse.environment import environment
 
 METHODS = {"greedy": ("decode=ctc_greedy",), "joint": ("decode=joint",)}
@@ -53,7 +53,7 @@ def cpu_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def measure(run: Run, cuts: list[Cut], batch_seconds: float, jobs: int) -> tuple[float, float, list[list[int]]]:
+def measure(run: FinishedRun, cuts: list[Cut], batch_seconds: float, jobs: int) -> tuple[float, float, list[list[int]]]:
     """Seconds by the clock and of the processors, and the tokens found."""
     recogniser = Recogniser(run.model, run.decoder, BatchDataset(run.tokenizer.encode, run.model.modalities))
     clock, cpu = time.perf_counter(), cpu_seconds()
@@ -61,7 +61,7 @@ def measure(run: Run, cuts: list[Cut], batch_seconds: float, jobs: int) -> tuple
     return time.perf_counter() - clock, cpu_seconds() - cpu, [best.tokens for best, *_ in found]
 
 
-def rows_of(method: str, run: Run, cuts: list[Cut], options: argparse.Namespace) -> list[Row]:
+def rows_of(method: str, run: FinishedRun, cuts: list[Cut], options: argparse.Namespace) -> list[Row]:
     """All settings of a method, after a few utterances that do not count."""
     seconds, rows, first = sum(cut.duration for cut in cuts), [], None
     measure(run, cuts[:2], options.batch_seconds[0], 1)

@@ -10,7 +10,7 @@ from micro import MICRO
 
 from asrsparse.config import compose_config
 from asrsparse.decoding.decode import decode
-from asrsparse.decoding.runs import Run, open_run
+from asrsparse.decoding.runs import FinishedRun, open_run
 from asrsparse.masks.compact import compact
 from asrsparse.masks.structured import find_units
 from asrsparse.models.asr import ASRModel
@@ -40,13 +40,13 @@ def run_dir(settings: list[str]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run(run_dir: Path) -> Run:
+def run(run_dir: Path) -> FinishedRun:
     """The run, read back."""
     return open_run(run_dir)
 
 
 @pytest.fixture(scope="session")
-def compacted(run: Run) -> ASRModel:
+def compacted(run: FinishedRun) -> ASRModel:
     """Its model without some units of each kind."""
     small = copy.deepcopy(run.model)
     with torch.no_grad():

@@ -13,7 +13,7 @@ from asrsparse.config import build
 from asrsparse.data.batch import BatchDataset
 from asrsparse.data.cut_index import CutIndex
 from asrsparse.data.cuts import cuts_path, read_cuts
-from asrsparse.data.noise import QUIET, BabbleNoise, Noise, prepare_babble
+from asrsparse.data.noise import BABBLE, QUIET, Noise, noise_of_test
 from asrsparse.data.tokenizer import Tokenizer, load_tokenizer
 from asrsparse.decoding.decoders import Decoder
 from asrsparse.decoding.nbest import write_nbest
@@ -96,7 +96,7 @@ def _decode_one(
 ) -> None:
     """Decodes one test set under one condition; `record` is completed and becomes `decode.json`."""
     cuts = read_cuts(cuts_dir, decoding.split).to_eager()
-    dataset = BatchDataset(tokenizer.encode, model.modalities, noise_of_test(cuts_dir, decoding.snr))
+    dataset = BatchDataset(tokenizer.encode, model.modalities, noise_of(cuts_dir, decoding.snr))
     started = time.perf_counter()
     found = recognise(Recogniser(model, decoder, dataset), cuts, record["batch_seconds"], record["num_jobs"])
     seconds = time.perf_counter() - started
@@ -146,8 +146,6 @@ def _utterance(cut: Cut, hypothesis: str) -> Utterance:
     return Utterance(cut.id, supervision.speaker, supervision.text, hypothesis, duration=cut.duration)
 
 
-def noise_of_test(cuts_dir: Path, snr: str | float) -> Noise:
-    """The noise of a test: babble at one ratio for all utterances, or none where `snr` is `clean`."""
-    if snr == CLEAN:
-        return QUIET
-    return BabbleNoise(prepare_babble(cuts_dir, "test"), (float(snr), float(snr)), share=1.0)
+def noise_of(cuts_dir: Path, snr: str | float) -> Noise:
+    """Returns the noise of a decoding: babble at one ratio for all utterances, or none where `snr` is `clean`."""
+    return QUIET if snr == CLEAN else noise_of_test(BABBLE, cuts_dir, float(snr))

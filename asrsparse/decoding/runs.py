@@ -19,7 +19,7 @@ _TO_TRUST = "If you know where this run is from, allow all that it names: trust=
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """What a finished training left, ready to decode with or to hand on.
 
     Attributes:
@@ -44,7 +44,9 @@ class Run:
         return int(self.model.frontend.input_rate) if "audio" in self.model.modalities else None
 
 
-def open_run(run_dir: Path, overrides: tuple[str, ...] = (), data_dir: Path | None = None, trust: bool = False) -> Run:
+def open_run(
+    run_dir: Path, overrides: tuple[str, ...] = (), data_dir: Path | None = None, trust: bool = False
+) -> FinishedRun:
     """Reads a finished run.
 
     Args:
@@ -66,7 +68,7 @@ def open_run(run_dir: Path, overrides: tuple[str, ...] = (), data_dir: Path | No
     tokenizer = load_tokenizer(found_dir / "cuts")
     if not trust:
         check_layers(f"{run_dir}/config.yaml", model_node(config, tokenizer.vocab_size), _TO_TRUST)
-    return Run(
+    return FinishedRun(
         run_dir, config, load_model(config, tokenizer), decoder, tokenizer, train=read_json(run_dir / "train.json")
     )
 

@@ -21,7 +21,7 @@ from asrsparse.corpora.media import decode_audio
 from asrsparse.data.batch import Batch
 from asrsparse.decoding.nbest import Hypothesis
 from asrsparse.decoding.recogniser import device_of
-from asrsparse.decoding.runs import Run, open_run
+from asrsparse.decoding.runs import FinishedRun, open_run
 from asrsparse.decoding.word_times import word_times
 from asrsparse.pruning.segment import motion
 from asrsparse.rates import FRAMES_PER_SECOND, SAMPLES_PER_FRAME, SAMPLING_RATE
@@ -139,7 +139,7 @@ def parse(words: Sequence[str]) -> tuple[Path, list[Path], Options]:
     return paths[0], paths[1:], Options(**values)
 
 
-def transcribe_file(run: Run, path: Path, options: Options) -> dict[str, Any]:
+def transcribe_file(run: FinishedRun, path: Path, options: Options) -> dict[str, Any]:
     """Transcribes a file.
 
     Returns:
@@ -230,7 +230,7 @@ def _part(path: Path, audio: Tensor | None, video: Tensor | None, begin: int, en
 
 
 @torch.inference_mode()
-def _transcribe_part(run: Run, part: Batch, begin: float, options: Options) -> dict[str, Any]:
+def _transcribe_part(run: FinishedRun, part: Batch, begin: float, options: Options) -> dict[str, Any]:
     """One of the `segments` of a file's line; `begin` in seconds of the file."""
     device = next(run.model.parameters()).device
     encoded, encoded_lens = run.model.encode(move_data_to_device(part, device))
@@ -244,7 +244,7 @@ def _transcribe_part(run: Run, part: Batch, begin: float, options: Options) -> d
     return segment
 
 
-def _described(run: Run, hypothesis: Hypothesis) -> dict[str, Any]:
+def _described(run: FinishedRun, hypothesis: Hypothesis) -> dict[str, Any]:
     tokens = [run.tokenizer.tokens[token] for token in hypothesis.tokens]
     return {"text": run.tokenizer.decode(hypothesis.tokens), "tokens": tokens, "score": round(hypothesis.score, 4)}
 

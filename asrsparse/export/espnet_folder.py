@@ -18,7 +18,7 @@ from hydra.utils import get_class
 
 from asrsparse.data.batch import Batch
 from asrsparse.data.tokenizer import SentencePieceTokenizer
-from asrsparse.decoding.runs import Run
+from asrsparse.decoding.runs import FinishedRun
 from asrsparse.files import atomic_folder, write_text
 from asrsparse.masks.compact import widen
 from asrsparse.models.asr import ASRModel
@@ -67,7 +67,7 @@ These settings give the hypotheses of `asrsparse decode decode=joint`.
 """
 
 
-def export_espnet(run: Run, output_dir: Path) -> None:
+def export_espnet(run: FinishedRun, output_dir: Path) -> None:
     """Writes `config.yaml`, `model.pth`, `tokens.txt`, SentencePiece's model where there is one, and `README.md`.
 
     That ESPnet's model encodes as ours does is checked before anything is written.
@@ -89,7 +89,7 @@ def export_espnet(run: Run, output_dir: Path) -> None:
         write_text(folder / "README.md", _readme(run))
 
 
-def espnet_config(run: Run) -> dict[str, Any]:
+def espnet_config(run: FinishedRun) -> dict[str, Any]:
     """What ESPnet's `ASRTask.build_model` reads, of a run.
 
     Raises:
@@ -124,7 +124,7 @@ def espnet_config(run: Run) -> dict[str, Any]:
     }
 
 
-def espnet_weights(run: Run) -> dict[str, torch.Tensor]:
+def espnet_weights(run: FinishedRun) -> dict[str, torch.Tensor]:
     """The weights under ESPnet's names: layers of full size, no LayerScale, and no layer that the losses left out."""
     model = build_model(run.config, run.tokenizer.vocab_size)
     model.load_state_dict(widen(model, run.model.state_dict()))
@@ -220,7 +220,7 @@ def _check_same(ours: ASRModel, theirs: ESPnetASRModel) -> None:
         )
 
 
-def _readme(run: Run) -> str:
+def _readme(run: FinishedRun) -> str:
     bpe = isinstance(run.tokenizer, SentencePieceTokenizer)
     return README.format(
         name=run.folder.resolve().name,

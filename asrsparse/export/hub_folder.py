@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from asrsparse import __version__
 from asrsparse.config import build
 from asrsparse.data.tokenizer import Tokenizer, load_tokenizer
-from asrsparse.decoding.runs import Run
+from asrsparse.decoding.runs import FinishedRun
 from asrsparse.environment import portable_command
 from asrsparse.export.packages import require
 from asrsparse.files import atomic_folder, read_json, write_json, write_text
@@ -20,7 +20,9 @@ from asrsparse.models.trusted import check_layers
 from asrsparse.models.weights import load_weights, save_weights
 
 
-def export_huggingface(run: Run, output_dir: Path, language: str | None = None, license: str | None = None) -> None:
+def export_huggingface(
+    run: FinishedRun, output_dir: Path, language: str | None = None, license: str | None = None
+) -> None:
     """Writes `model.safetensors`, `config.json`, `config.yaml`, the tokenizer and a model card.
 
     Paths of this machine do not stand in them: those outside the current folder keep their last part.
@@ -46,7 +48,7 @@ def export_huggingface(run: Run, output_dir: Path, language: str | None = None, 
         write_text(folder / "README.md", card)
 
 
-def model_settings(run: Run) -> dict[str, Any]:
+def model_settings(run: FinishedRun) -> dict[str, Any]:
     """What `load_exported` makes the model of: its node of the configuration."""
     return {
         "model_type": "asrsparse",

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from asrsparse.decoding.runs import Run
+from asrsparse.decoding.runs import FinishedRun
 from asrsparse.environment import portable_command
 from asrsparse.files import read_json
 from asrsparse.reports.tables import format_rate
@@ -67,7 +67,7 @@ with torch.inference_mode():
 """
 
 
-def model_card(run: Run, language: str | None = None, license: str | None = None) -> str:
+def model_card(run: FinishedRun, language: str | None = None, license: str | None = None) -> str:
     """The text of `README.md`: metadata as Hugging Face's hub reads it, the table of results, and how to use it.
 
     Args:
@@ -105,7 +105,7 @@ def read_scores(run_dir: Path) -> list[dict[str, Any]]:
     return [read_json(folder / "decode.json") | read_json(folder / "score.json") for folder in folders]
 
 
-def _eval_results(run: Run, record: dict[str, Any]) -> list[EvalResult]:
+def _eval_results(run: FinishedRun, record: dict[str, Any]) -> list[EvalResult]:
     """WER and CER of one decoding, in per cent."""
     corpus, condition = run.config.corpus.name, _condition(record)
     return [
@@ -148,7 +148,7 @@ def _results(scores: Sequence[dict[str, Any]]) -> str:
     return _table(columns, rows)
 
 
-def _training(run: Run) -> str:
+def _training(run: FinishedRun) -> str:
     train = run.train
     values = {
         "hours heard": f"{train['hours_heard']:.2f}",
@@ -167,5 +167,5 @@ def _table(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
 
 
-def _name(run: Run) -> str:
+def _name(run: FinishedRun) -> str:
     return f"{run.config.recipe_name}-{run.config.name}"

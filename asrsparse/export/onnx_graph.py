@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from asrsparse import __version__
 from asrsparse.data.batch import Batch
-from asrsparse.decoding.runs import Run
+from asrsparse.decoding.runs import FinishedRun
 from asrsparse.export.packages import require
 from asrsparse.files import atomic_folder, write_json, write_text
 from asrsparse.models.asr import BLANK, ASRModel
@@ -67,7 +67,7 @@ log_probs, frames = session.run(None, {{"audio": audio, "video": video, **lens}}
 }
 
 
-def export_onnx(run: Run, output_dir: Path) -> None:
+def export_onnx(run: FinishedRun, output_dir: Path) -> None:
     """Writes `model.onnx`, `onnx.json`, the tokenizer and `README.md`, if onnxruntime computes what PyTorch does.
 
     Args:
@@ -91,7 +91,7 @@ def export_onnx(run: Run, output_dir: Path) -> None:
     logger.info("%s: onnxruntime gives what PyTorch gives, within %g.", output_dir, TOLERANCE)
 
 
-def _readme(run: Run) -> str:
+def _readme(run: FinishedRun) -> str:
     example = _EXAMPLES[run.model.modalities].format(sampling_rate=run.sampling_rate)
     return README.format(name=run.folder.resolve().name, opset=OPSET, example=example)
 
@@ -288,7 +288,7 @@ def _noise_of(modality: str, lens: Tensor, generator: torch.Generator) -> Tensor
 # --------------------------------------------------------------------------------------------------------- what it says
 
 
-def _describe(run: Run) -> dict[str, Any]:
+def _describe(run: FinishedRun) -> dict[str, Any]:
     import onnx
     import onnxruntime
 

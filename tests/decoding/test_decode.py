@@ -9,7 +9,7 @@ from asrsparse.config import compose_config
 from asrsparse.data.batch import BatchDataset
 from asrsparse.data.cuts import read_cuts
 from asrsparse.data.tokenizer import load_tokenizer
-from asrsparse.decoding.decode import decode, noise_of_test
+from asrsparse.decoding.decode import decode, noise_of
 from asrsparse.decoding.decoders import GreedyCTC, JointBeamSearch
 from asrsparse.decoding.recogniser import Recogniser, batches_by_length, recognise
 from asrsparse.files import read_json
@@ -199,7 +199,7 @@ def test_a_batch_that_does_not_fit_is_decoded_one_by_one(trained, caplog, monkey
 
 def test_noise_is_the_same_in_any_batch(tiny_corpus, trained):
     tokenizer, cuts, _ = trained
-    dataset = BatchDataset(tokenizer.encode, noise=noise_of_test(tiny_corpus / "cuts", 2.5))
+    dataset = BatchDataset(tokenizer.encode, noise=noise_of(tiny_corpus / "cuts", 2.5))
     batch = dataset[CutSet.from_cuts(cuts)]
     for cut, heard, length in zip(cuts, batch.audio, batch.audio_lens, strict=True):
         assert torch.equal(dataset[CutSet.from_cuts([cut])].audio[0], heard[:length])
