@@ -27,7 +27,7 @@ class ByteDropout(torch.nn.Dropout):
 
 
 def use_byte_dropout(model: torch.nn.Module) -> None:
-    """Puts a `ByteDropout` in the place of each of a model's `Dropout` layers."""
+    """Replaces each `Dropout` layer of a model by a `ByteDropout`."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is torch.nn.Dropout:

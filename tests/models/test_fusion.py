@@ -72,6 +72,6 @@ def test_an_utterance_is_fused_as_if_alone():
 
 @pytest.mark.parametrize(("p_audio", "p_video"), [(-0.1, 0.2), (0.6, 0.5)])
 def test_shares_that_leave_no_utterance_are_refused(p_audio, p_video):
-    message = rf"model.video.fusion: got p_audio={p_audio} and p_video={p_video}, .*loses one of them, never both"
+    message = rf"p_audio and p_video: got {p_audio} and {p_video}, .*loses one of them, never both"
     with pytest.raises(ValueError, match=message):
         make(p_audio, p_video)

@@ -93,7 +93,8 @@ def test_rows_are_masked_in_training_only(batch):
 
 
 def test_a_subsampling_behind_25_rows_a_second_is_refused():
-    message = r"input_layer: got Conv2dSubsampling behind SmallVisualFrontend, which gives 25 rows a second; .* linear"
+    got = "encoder: got the input layer Conv2dSubsampling behind SmallVisualFrontend"
+    message = rf"{got}, which gives 25 rows a second; .* linear"
     for modality, key in (("video", "model"), ("audiovisual", "model.video")):
         with pytest.raises(ValueError, match=message):
             make_model(f"modality={modality}", f"{key}.encoder.input_layer=conv2d")
@@ -260,7 +261,7 @@ def test_segments_shorten_what_the_encoders_hear_and_see_in_training_only(modali
     for training in (True, False):
         model.train(training)
         losses = model(batch)
-        assert losses.heard_share == (pytest.approx(0.5, abs=0.06) if training else 1.0)
+        assert losses.kept_share == (pytest.approx(0.5, abs=0.06) if training else 1.0)
         assert torch.isfinite(losses.total).all()
     assert pictures == [pytest.approx(135 if level == "frontend" else 68, abs=7), 135]
     half = len(frames) // 2

@@ -32,7 +32,7 @@ def test_segments_shorten_what_the_encoder_hears_in_training_only(level, choice)
     for training in (True, False):
         model.train(training)
         losses = model(batch)
-        assert losses.heard_share == (pytest.approx(0.5, abs=0.06) if training else 1.0)
+        assert losses.kept_share == (pytest.approx(0.5, abs=0.06) if training else 1.0)
         assert torch.isfinite(losses.total).all()
     assert seen[0] == pytest.approx(0.5 * seen[1], abs=3)
 
