@@ -42,7 +42,7 @@ from asrsparse.masks.semi_structured import to_semi_structured
 from asrsparse.masks.structured import find_units
 from asrsparse.models.builders import build_model
 from asrsparse.rates import FEATURES_PER_SECOND
-from asrsparse.training.train import resolve_precision
+from asrsparse.training.fit import resolve_precision
 
 Key = tuple[str, str, str]
 """Task, precision and system."""

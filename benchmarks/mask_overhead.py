@@ -31,7 +31,7 @@ from asrsparse.environment import environment
 from asrsparse.masks import SparseAdamW, SparseMasks
 from asrsparse.models.builders import build_model
 from asrsparse.rates import SAMPLING_RATE
-from asrsparse.training.train import resolve_precision
+from asrsparse.training.fit import resolve_precision
 
 VOCABULARY = 500
 SECONDS_PER_TOKEN = 0.25

@@ -149,7 +149,7 @@ def test_a_cut_at_the_end_of_a_recording_makes_do_with_the_frames_that_are_there
 
 def test_a_cut_without_video_names_the_remedy(cuts):
     message = (
-        r"u0 has no video, but the model looks at it\. .*\(corpus\.video=true\), or train on audio \(modality=audio\)"
+        r"u0 has no video, but the model reads video\. .*\(corpus\.video=true\), or train on audio \(modality=audio\)"
     )
     with pytest.raises(ValueError, match=message):
         BatchDataset(encode, BOTH)[cuts]

@@ -83,7 +83,7 @@ def test_what_was_heard_is_the_sum_of_all_batches(epochs):
 
 def test_skipped_segments_are_not_heard_and_do_not_slow_the_schedules_down():
     position = Position()
-    position.advance(10.0, heard_share=0.5)
+    position.advance(10.0, kept_share=0.5)
     assert position.hours_heard * 3600 == 5.0
     assert position.progress(kept_seconds=20.0, planned_seconds=20.0) == 0.25
 
