@@ -1,9 +1,14 @@
 """A recogniser that trains in seconds, and batches for it."""
 
+from pathlib import Path
+
 import torch
+from lhotse.cut import Cut
 
 from asrsparse.config import compose_config
 from asrsparse.data.batch import PADDING_TOKEN, Batch
+from asrsparse.data.cuts import read_cuts
+from asrsparse.data.tokenizer import Tokenizer, load_tokenizer
 from asrsparse.models.asr import ASRModel
 from asrsparse.models.builders import build_model, build_segments
 from asrsparse.pruning import ScoreTable
@@ -48,3 +53,11 @@ def make_batch(token_lens: list[int], samples: int = SAMPLES, seed: int = 0) -> 
         token_lens=lens,
         seconds=len(token_lens) * samples / 16000,
     )
+
+
+def make_recognition(corpus: Path) -> tuple[Tokenizer, list[Cut], ASRModel]:
+    """The tokenizer of a prepared corpus, the cuts of its test set, and a micro model that finds something in them."""
+    tokenizer = load_tokenizer(corpus / "cuts")
+    torch.manual_seed(0)
+    model = build_model(compose_config(MICRO), tokenizer.vocab_size).eval()
+    return tokenizer, list(read_cuts(corpus / "cuts", "test")), model

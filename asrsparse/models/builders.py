@@ -10,7 +10,7 @@ from asrsparse.data.tokenizer import Tokenizer
 from asrsparse.masks.compact import fit_to
 from asrsparse.models.asr import ASRModel
 from asrsparse.models.time_pruning import SEGMENT_LEVELS
-from asrsparse.models.weights import first_reason, load_weights
+from asrsparse.models.weight_files import first_reason, load_weights
 from asrsparse.pruning import ScoreTable, SegmentPruner
 
 

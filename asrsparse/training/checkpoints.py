@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from safetensors import SafetensorError, safe_open
 
-from asrsparse.models.weights import load_weights, save_weights
+from asrsparse.models.weight_files import load_weights, save_weights
 
 
 @dataclass(frozen=True)

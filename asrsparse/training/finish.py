@@ -11,7 +11,7 @@ from asrsparse.environment import environment
 from asrsparse.files import write_json
 from asrsparse.masks.compact import compact
 from asrsparse.models.builders import build_model
-from asrsparse.models.weights import save_weights
+from asrsparse.models.weight_files import save_weights
 from asrsparse.training.callbacks import Stopwatch
 from asrsparse.training.checkpoints import average, read_snapshots
 from asrsparse.training.lightning_module import ASRLightningModule

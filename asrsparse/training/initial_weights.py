@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from asrsparse.models.asr import ASRModel
-from asrsparse.models.weights import first_reason, load_weights
+from asrsparse.models.weight_files import first_reason, load_weights
 
 STREAM_LAYERS = ("frontend", "encoder")
 """The layers that belong to a stream of a model: all up to the encoder frames."""

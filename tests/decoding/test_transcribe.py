@@ -22,7 +22,7 @@ from asrsparse.decoding.runs import open_run
 from asrsparse.decoding.transcribe import Options, parse, quiet_places, transcribe
 from asrsparse.files import write_text
 from asrsparse.models.builders import build_model
-from asrsparse.models.weights import save_weights
+from asrsparse.models.weight_files import save_weights
 from asrsparse.video.mouths import Mouths
 
 

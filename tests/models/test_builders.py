@@ -8,7 +8,7 @@ from asrsparse.config import compose_config
 from asrsparse.data.tokenizer import CharTokenizer
 from asrsparse.masks.compact import compact
 from asrsparse.models.builders import build_model, load_model
-from asrsparse.models.weights import save_weights
+from asrsparse.models.weight_files import save_weights
 
 TOKENIZER = CharTokenizer.train(["bin blue"])
 

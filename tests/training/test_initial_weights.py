@@ -7,7 +7,7 @@ from micro import MICRO
 from asrsparse.config import compose_config
 from asrsparse.data.tokenizer import CharTokenizer
 from asrsparse.models.builders import build_model
-from asrsparse.models.weights import save_weights
+from asrsparse.models.weight_files import save_weights
 from asrsparse.training.initial_weights import load_initial_weights
 from asrsparse.training.train import build_module, build_pruner
 

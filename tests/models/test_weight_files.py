@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from asrsparse.models.weights import load_weights, save_weights
+from asrsparse.models.weight_files import load_weights, save_weights
 
 
 def test_weights_come_back_bit_for_bit_also_from_views_and_graphs(tmp_path):
