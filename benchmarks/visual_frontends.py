@@ -30,9 +30,9 @@ from asrsparse.models.waveform import ResNet1d
 from asrsparse.rates import SAMPLES_PER_FRAME
 
 FRONTENDS: dict[str, tuple[Callable[[], Any], int]] = {  # and utterances in a batch on a CPU
-    "SmallVisualFrontend": (SmallVisualFrontend, 8),
-    "Conv3dResNet18": (Conv3dResNet18, 1),
-    "ResNet1d": (ResNet1d, 2),
+    "SmallVisualFrontend": (lambda: SmallVisualFrontend(output_size=128, width=16, flip=0.5), 8),
+    "Conv3dResNet18": (lambda: Conv3dResNet18(output_size=512, flip=0.5), 1),
+    "ResNet1d": (lambda: ResNet1d(output_size=512), 2),
 }
 PRECISIONS = {"float32": False, "bf16": True}
 GRID_FRAMES = 754 * 75

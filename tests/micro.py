@@ -12,6 +12,7 @@ from asrsparse.data.tokenizer import Tokenizer, load_tokenizer
 from asrsparse.models.asr import ASRModel
 from asrsparse.models.builders import build_model, build_segments
 from asrsparse.pruning import ScoreTable
+from asrsparse.rates import SAMPLING_RATE
 
 MICRO = [
     "model.encoder.num_blocks=2",
@@ -29,7 +30,7 @@ MICRO = [
 VOCABULARY = 12
 SAMPLES = 12000
 UTTERANCES = ScoreTable([f"u{number}" for number in range(8)], [10.0] * 8)
-"""Those of which `make_batch` makes batches; a batch may end its utterances earlier."""
+"""The utterances of the batches of `make_batch`, where they may be shorter."""
 
 
 def make_model(*overrides: str) -> ASRModel:
@@ -51,7 +52,7 @@ def make_batch(token_lens: list[int], samples: int = SAMPLES, seed: int = 0) -> 
         audio_lens=torch.full((len(token_lens),), samples),
         tokens=tokens,
         token_lens=lens,
-        seconds=len(token_lens) * samples / 16000,
+        seconds=len(token_lens) * samples / SAMPLING_RATE,
     )
 
 

@@ -71,10 +71,10 @@ class ASRModel(torch.nn.Module):
         vocab_size: The number of tokens V; token 0 is the blank, the last one starts and ends sentences.
         frontend: Turns audio or video into feature rows.
         encoder: An ESPnet encoder on those rows.
-        decoder: An ESPnet decoder; None trains by CTC alone.
-        specaug: ESPnet's SpecAugment, used in training only; None for none.
         ctc_weight: The share of the CTC loss in the total, in [0, 1]; 1 needs no decoder.
         label_smoothing: The label smoothing of the decoder's cross-entropy, in [0, 1).
+        decoder: An ESPnet decoder; None trains by CTC alone.
+        specaug: ESPnet's SpecAugment, used in training only; None for none.
         segments: Chooses the chunks of time of each utterance that training keeps; None keeps all time.
         segments_level: The place where the other chunks are cut away: `waveform`, `feature`, or `frontend`, which is
             behind the subsampling.
@@ -97,10 +97,10 @@ class ASRModel(torch.nn.Module):
         vocab_size: int,
         frontend: Frontend,
         encoder: AbsEncoder,
+        ctc_weight: float,
+        label_smoothing: float,
         decoder: AbsDecoder | None = None,
         specaug: AbsSpecAug | None = None,
-        ctc_weight: float = 0.3,
-        label_smoothing: float = 0.1,
         segments: SegmentPruner | None = None,
         segments_level: str = "feature",
         layer_scale: float | None = None,

@@ -29,7 +29,7 @@ class Fusion(nn.Module):
         ValueError: If a share is negative, or both together are above 1.
     """
 
-    def __init__(self, size: int, hidden_size: int, p_audio: float = 0.25, p_video: float = 0.25) -> None:
+    def __init__(self, size: int, hidden_size: int, p_audio: float, p_video: float) -> None:
         super().__init__()
         if min(p_audio, p_video) < 0.0 or p_audio + p_video > 1.0:
             raise ValueError(

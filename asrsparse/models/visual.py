@@ -83,7 +83,7 @@ class Conv3dResNet18(VisualFrontend):
         ValueError: If `output_size` is not a multiple of 8, or `flip` is no probability.
     """
 
-    def __init__(self, output_size: int = 512, flip: float = 0.5) -> None:
+    def __init__(self, output_size: int, flip: float) -> None:
         if output_size % 8:
             raise ValueError(f"output_size: got {output_size}, allowed are multiples of 8.")
         width = output_size // 8
@@ -108,7 +108,7 @@ class SmallVisualFrontend(VisualFrontend):
         ValueError: If `flip` is no probability.
     """
 
-    def __init__(self, output_size: int = 128, width: int = 16, flip: float = 0.5) -> None:
+    def __init__(self, output_size: int, width: int, flip: float) -> None:
         stages = [_stage(width, 2 * width, 2, 1), _stage(2 * width, 4 * width, 2, 1)]
         projection = nn.Linear(9 * 4 * width, output_size)
         trunk = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(3), nn.Flatten(), projection)

@@ -38,7 +38,7 @@ class ResNet1d(nn.Module):
     learned: ClassVar[bool] = True
     output_rate: ClassVar[int] = FRAMES_PER_SECOND
 
-    def __init__(self, output_size: int = 512, sampling_rate: int = SAMPLING_RATE) -> None:
+    def __init__(self, output_size: int, sampling_rate: int = SAMPLING_RATE) -> None:
         super().__init__()
         if output_size % 8:
             raise ValueError(f"output_size: got {output_size}, allowed are multiples of 8.")

@@ -126,9 +126,9 @@ class PruningLog(L.Callback):
             "score": pruner.table.scores,
             "last_seen": pruner.table.last_seen,
         }
-        heard = {"hours_heard": repr(pl_module.position.hours_heard)}
+        metadata = {"hours_heard": repr(pl_module.position.hours_heard)}
         with atomic_path(self.folder / f"epoch_{epoch:03d}.parquet") as temporary:
-            pq.write_table(pa.table(columns).replace_schema_metadata(heard), temporary)
+            pq.write_table(pa.table(columns).replace_schema_metadata(metadata), temporary)
 
 
 class Snapshots(L.Callback):

@@ -34,9 +34,9 @@ def tone(hertz, seconds):
     return np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)
 
 
-def index_of(folder, sounds):
+def index_of(folder, waveforms):
     cuts = []
-    for number, samples in enumerate(sounds):
+    for number, samples in enumerate(waveforms):
         path = folder / f"u{number}.wav"
         soundfile.write(path, samples, RATE)
         cuts.append(MonoCut(f"u{number}", 0.0, len(samples) / RATE, 0, recording=Recording.from_file(path)))
@@ -122,7 +122,7 @@ def test_epochs_and_seeds_draw_other_noise(babble, change):
     assert not torch.equal(mixed(other, epoch=change.get("epoch", 0)), mixed(noise_from(babble)))
 
 
-def test_nothing_sounds_behind_the_end_of_an_utterance(babble):
+def test_no_noise_is_behind_the_end_of_an_utterance(babble):
     _, lens, _ = batch()
     for row, length in zip(mixed(noise_from(babble)), lens, strict=True):
         assert row[:length].any()

@@ -60,7 +60,7 @@ def test_the_readmes_lines_run(folder, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("modality", ["video", "audiovisual"])
-def test_a_model_that_sees_is_exported_too(run, tmp_path, modality):
+def test_a_model_with_video_is_exported_too(run, tmp_path, modality):
     export_onnx(replace(run, model=make_model(f"modality={modality}").eval()), tmp_path / "out")
     record = read_json(tmp_path / "out" / "onnx.json")
     assert record["inputs"]["video"]["shape"] == ["utterances", "video frames", 96, 96]

@@ -28,7 +28,7 @@ def model():
     return make_model().eval()
 
 
-def test_a_loss_is_the_same_whoever_shares_the_batch(model):
+def test_a_loss_is_the_same_in_any_batch(model):
     batch = make_batch([5, 2, 7])
     batch.audio_lens = torch.tensor([9000, 12000, 7003])
     batch.audio[torch.arange(12000) >= batch.audio_lens[:, None]] = 0.0
@@ -98,7 +98,7 @@ def test_specaug_changes_features_in_training_only():
     assert torch.equal(seen[1], features)
 
 
-def test_without_specaug_training_sees_the_features_as_they_are():
+def test_without_specaug_training_reads_the_features_unchanged():
     model = make_model("model.specaug=null").train()
     seen = []
     model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

@@ -72,7 +72,7 @@ def test_a_model_of_another_configuration_is_refused_with_what_differs(tmp_path,
 
 
 @pytest.mark.parametrize("modality", ["video", "audiovisual"])
-def test_a_finished_model_that_sees_is_loaded_also_compacted(tmp_path, modality):
+def test_a_finished_model_with_video_is_loaded_also_compacted(tmp_path, modality):
     config = config_in(tmp_path, f"modality={modality}")
     saved = build_model(config, TOKENIZER.vocab_size)
     encoder = saved.encoder if saved.video is None else saved.video.encoder

@@ -56,8 +56,8 @@ def test_an_utterance_is_encoded_and_decoded_the_same_alone_and_in_a_batch(model
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_a_loss_is_the_same_whoever_shares_the_batch_in_training_too(modality):
-    # But for what sees whole batches by nature, or draws: batch norms, dropout, masked features.
+def test_a_loss_is_the_same_in_any_batch_in_training_too(modality):
+    # Without what reads whole batches by nature, or draws: batch norms, dropout, masked features.
     off = ["dropout_rate", "positional_dropout_rate"]
     rates = [f"model.{part}.{name}=0" for part in ("encoder", "decoder") for name in off] + ["model.specaug=null"]
     if modality == "audiovisual":

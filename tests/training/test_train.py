@@ -32,14 +32,14 @@ def test_many_differences_are_named_in_part(tmp_path):
     assert 1 <= message.count(" there, ") <= 5
 
 
-def test_the_same_run_may_go_on_and_be_decoded_another_way(tmp_path):
+def test_the_same_run_may_be_resumed_and_decoded_another_way(tmp_path):
     begin(config_in(tmp_path))
     others = (["decode=joint"], ["decode.splits=[dev]"], ["systems=[full-dense]"], ["masks.regime=in other words"])
     for more in ([], *others):
         assert "asrsparse prepare" in begin(config_in(tmp_path, *more))
 
 
-def test_a_run_from_before_there_were_modalities_goes_on(tmp_path):
+def test_a_run_from_before_there_were_modalities_is_resumed(tmp_path):
     begin(config_in(tmp_path, "masks=learned"))
     path = tmp_path / "full-dense" / "config.yaml"
     older = OmegaConf.load(path)
