@@ -34,14 +34,14 @@ UTTERANCES = ScoreTable([f"u{number}" for number in range(8)], [10.0] * 8)
 
 
 def make_model(*overrides: str) -> ASRModel:
-    """The recogniser of `MICRO` and more overrides, with fixed initial weights."""
+    """Returns the recogniser of `MICRO` and more overrides, with fixed initial weights."""
     torch.manual_seed(0)
     config = compose_config([*MICRO, *overrides])
     return build_model(config, VOCABULARY, build_segments(config, UTTERANCES))
 
 
 def make_batch(token_lens: list[int], samples: int = SAMPLES, seed: int = 0) -> Batch:
-    """A batch of noise, with as many random labels as asked for."""
+    """Returns a batch of noise, with `token_lens` random labels."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(1, VOCABULARY - 1, (len(token_lens), max(token_lens)), generator=generator)
     lens = torch.tensor(token_lens)
@@ -57,7 +57,7 @@ def make_batch(token_lens: list[int], samples: int = SAMPLES, seed: int = 0) -> 
 
 
 def make_recognition(corpus: Path) -> tuple[Tokenizer, list[Cut], ASRModel]:
-    """The tokenizer of a prepared corpus, the cuts of its test set, and a micro model that finds something in them."""
+    """Returns the tokenizer of a prepared corpus, the cuts of its test set, and a model that finds tokens in them."""
     tokenizer = load_tokenizer(corpus / "cuts")
     torch.manual_seed(0)
     model = build_model(compose_config(MICRO), tokenizer.vocab_size).eval()

@@ -86,15 +86,15 @@ class CharTokenizer(Tokenizer):
         return cls([SPACE, *sorted(characters)])
 
     def encode(self, text: str) -> list[int]:
-        """See `Tokenizer`."""
+        """Returns the ids of the characters of `text`; see `Tokenizer.encode`."""
         return [self._ids.get(character, 1) for character in _single_spaced(text)]
 
     def unknown(self, text: str) -> list[str]:
-        """See `Tokenizer`."""
+        """Returns the characters of `text` that are outside the vocabulary."""
         return [character for character in _single_spaced(text) if character not in self._ids]
 
     def save(self, folder: Path) -> None:
-        """See `Tokenizer`; an older SentencePiece model is deleted, since it would be read as this tokenizer's."""
+        """Writes `tokens.txt`, and deletes an older `bpe.model`, which would be read as the model of this tokenizer."""
         super().save(folder)
         (folder / "bpe.model").unlink(missing_ok=True)
 
@@ -154,11 +154,11 @@ class SentencePieceTokenizer(Tokenizer):
         return cls(model.getvalue())
 
     def encode(self, text: str) -> list[int]:
-        """See `Tokenizer`."""
+        """Returns the ids of the SentencePiece units of `text`; see `Tokenizer.encode`."""
         return [i + 1 for i in self._processor.encode(_single_spaced(text))]
 
     def unknown(self, text: str) -> list[str]:
-        """See `Tokenizer`."""
+        """Returns the pieces of `text` that are outside the vocabulary."""
         pieces = self._processor.encode(_single_spaced(text), out_type=str)
         return [piece for piece in pieces if self._processor.piece_to_id(piece) == 0]
 

@@ -1,4 +1,4 @@
-"""Dropout that does not wait for its random numbers.
+"""Dropout with cheap random numbers.
 
 On a CPU PyTorch draws one 32-bit number for each element, on one thread: a seventh of a bf16 training step of a small
 conformer. A byte for each element is enough.

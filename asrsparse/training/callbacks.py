@@ -211,7 +211,7 @@ class ResumeCheckpoint(Checkpoint):
 
 
 class Interrupted(Exception):
-    """Training was stopped by a signal, after a checkpoint was written."""
+    """Tells that a signal stopped the training, after a checkpoint was written."""
 
 
 class StopOnSignal(L.Callback):

@@ -1,4 +1,4 @@
-"""Prepared cuts -> loaders of batches for Lightning."""
+"""The data module: prepared cuts -> loaders of batches for Lightning."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
