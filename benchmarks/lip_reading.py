@@ -47,7 +47,7 @@ class Result:
         return self.curves["dev_wer"][-1][1]
 
     def epochs_to(self, dev_wer: float) -> int | None:
-        """Returns the number of epochs after which the word error rate on dev is at most `dev_wer`; None if it never is."""
+        """Returns the first epoch after which the WER on dev is at most `dev_wer`; None if there is none."""
         return next((round(epoch) for epoch, value in self.curves["dev_wer"] if value <= dev_wer), None)
 
 
