@@ -1,4 +1,4 @@
-"""Writing files so that a reader never finds half of one."""
+"""Files that are written as a whole or not at all."""
 
 import json
 import os

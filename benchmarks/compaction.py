@@ -41,9 +41,9 @@ from asrsparse.masks.compact import Compaction, compact
 from asrsparse.masks.semi_structured import to_semi_structured
 from asrsparse.masks.structured import find_units
 from asrsparse.models.builders import build_model
-from asrsparse.training.train import resolve_precision
+from asrsparse.rates import FEATURES_PER_SECOND
+from asrsparse.training.fit import resolve_precision
 
-ROWS_PER_SECOND = 100
 Key = tuple[str, str, str]
 """Task, precision and system."""
 
@@ -202,7 +202,7 @@ def main() -> None:
     compaction = compact(encoders["compacted"])
     if options.device == "cuda":
         encoders["2:4"] = with_two_of_four(dense)
-    num_rows = int(options.seconds * ROWS_PER_SECOND)
+    num_rows = int(options.seconds * FEATURES_PER_SECOND)
     features = torch.randn(options.batch, num_rows, 80, device=options.device)
     inputs = (features, torch.full((options.batch,), num_rows, device=options.device))
     difference = largest_difference(zeros, encoders["compacted"], (features[:1], inputs[1][:1]))

@@ -3,10 +3,10 @@
 
     python benchmarks/decoding.py RUN_DIR [--split test] [--batch-seconds 0.1 15 60] [--jobs 1 2] [--first N]
 
-Each setting decodes the same utterances, from files to tokens. Times real time (or hours decoded per hour) is the
-seconds of audio by those of the clock; by CPU seconds, those that all processes had of the processors: the honest
-figure where others use the machine, for one core. `differ` counts utterances with another best hypothesis than that
-of the first setting of the method, which should be none. A batch of 0.1 s is one utterance.
+Each setting decodes the same utterances, from files to tokens. "Times real time" (hours decoded per hour) is the
+seconds of audio divided by those of the clock; "by CPU" it is divided by the CPU seconds of all processes, which is the
+speed of one core, and the better figure where other programs use the machine. `differ` counts the utterances whose best
+hypothesis is not that of the first setting of the method; it should be 0. A batch of 0.1 s is one utterance.
 
 Prints a table and one line of JSON. Run it alone on the machine.
 """
@@ -27,7 +27,7 @@ from rich.table import Table
 from asrsparse.data.batch import BatchDataset
 from asrsparse.data.cuts import read_cuts
 from asrsparse.decoding.recogniser import Recogniser, device_of, recognise
-from asrsparse.decoding.runs import Run, open_run
+from asrsparse.decoding.runs import FinishedRun, open_run
 from asrsparse.environment import environment
 
 METHODS = {"greedy": ("decode=ctc_greedy",), "joint": ("decode=joint",)}
@@ -35,7 +35,7 @@ METHODS = {"greedy": ("decode=ctc_greedy",), "joint": ("decode=joint",)}
 
 @dataclass(frozen=True)
 class Row:
-    """What a setting took; seconds."""
+    """The speed of one setting; `clock` and `cpu` are in seconds."""
 
     method: str
     batch_seconds: float
@@ -48,21 +48,21 @@ class Row:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of those that it started and that have ended."""
+    """Returns the CPU seconds of this process and of the processes that it started and that have ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
-def measure(run: Run, cuts: list[Cut], batch_seconds: float, jobs: int) -> tuple[float, float, list[list[int]]]:
-    """Seconds by the clock and of the processors, and the tokens found."""
+def measure(run: FinishedRun, cuts: list[Cut], batch_seconds: float, jobs: int) -> tuple[float, float, list[list[int]]]:
+    """Returns the seconds by the clock, the CPU seconds, and the tokens of the best hypotheses."""
     recogniser = Recogniser(run.model, run.decoder, BatchDataset(run.tokenizer.encode, run.model.modalities))
     clock, cpu = time.perf_counter(), cpu_seconds()
     found = recognise(recogniser, cuts, batch_seconds, jobs)
     return time.perf_counter() - clock, cpu_seconds() - cpu, [best.tokens for best, *_ in found]
 
 
-def rows_of(method: str, run: Run, cuts: list[Cut], options: argparse.Namespace) -> list[Row]:
-    """All settings of a method, after a few utterances that do not count."""
+def rows_of(method: str, run: FinishedRun, cuts: list[Cut], options: argparse.Namespace) -> list[Row]:
+    """Measures all settings of a method, after two utterances that are not measured."""
     seconds, rows, first = sum(cut.duration for cut in cuts), [], None
     measure(run, cuts[:2], options.batch_seconds[0], 1)
     for jobs in options.jobs:
@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of decoding a finished run.")
     parser.add_argument("run_dir", type=Path, help="a finished run: exp/<recipe>/<system>")
     parser.add_argument("--split", default="test", help="a test set")
-    parser.add_argument("--first", type=int, help="only so many utterances of it")
+    parser.add_argument("--first", type=int, help="number of utterances to decode; all by default")
     parser.add_argument("--batch-seconds", type=float, nargs="+", default=[0.1, 15.0, 60.0], help="sizes of batches")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, os.cpu_count()], help="numbers of processes")
     parser.add_argument("--beam", type=int, default=10, help="width of the joint beam")

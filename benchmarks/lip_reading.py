@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Lip-reading from scratch: the plain model against masks that are learned first (MSRS) and then gone.
+"""Lip-reading from scratch: the dense model against a model whose masks are learned first (MSRS) and then removed.
 
     python benchmarks/lip_reading.py --exp-dir exp/lip_reading [--recipe grid] [--epochs 120] [--seeds 0 1]
 
-Trains both rows with each seed for the same epochs, decodes and scores them; what is trained already is not trained
-again. Prints a table and one line of JSON, and leaves RESULTS.md and curves.png (losses, and the word error rate on
+Trains both rows with each seed for the same epochs, decodes and scores them; a finished run is not trained again.
+Prints a table and one line of JSON, and leaves RESULTS.md and curves.png (losses, and the word error rate on
 dev, over the epochs) in the folder. `epochs` is the first epoch after which the word error rate on dev is that of the
 dense run of the same seed after its last epoch, or less.
 """
@@ -34,7 +34,7 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Result:
-    """One training and what came of it: its scores, and its curves by the names that Lightning logs."""
+    """One training with its scores, and its curves by the names that Lightning logs."""
 
     row: str
     seed: int
@@ -43,16 +43,16 @@ class Result:
 
     @property
     def dev_wer(self) -> float:
-        """After the last epoch."""
+        """The word error rate on dev after the last epoch, in [0, inf)."""
         return self.curves["dev_wer"][-1][1]
 
     def epochs_to(self, dev_wer: float) -> int | None:
-        """The epochs after which the word error rate on dev is so low for the first time; None if it never is."""
+        """Returns the first epoch after which the WER on dev is at most `dev_wer`; None if there is none."""
         return next((round(epoch) for epoch, value in self.curves["dev_wer"] if value <= dev_wer), None)
 
 
 def name_of(row: str, seed: int) -> str:
-    """The folder of a row with a seed."""
+    """Returns the name of the folder of a row with a seed."""
     return f"{row}-seed{seed}"
 
 
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace, row: str, seed: int) -> None:
 
 
 def read_curves(run_dir: Path) -> dict[str, Points]:
-    """What Lightning logged for TensorBoard, by epoch; a run that was resumed has several files of it."""
+    """Reads the curves that Lightning logged for TensorBoard, by epoch; a resumed run has several files of them."""
     events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     scalars = {name: events.Scalars(name) for name in CURVES}
     steps_per_epoch = (scalars["dev_loss"][-1].step + 1) / len(scalars["dev_loss"])
@@ -111,8 +111,8 @@ def main() -> None:
     """Reads the options, trains what is not trained yet, prints, draws."""
     parser = argparse.ArgumentParser(description="Lip-reading from scratch, dense against MSRS.")
     parser.add_argument("--exp-dir", type=Path, required=True, help="where runs and results go")
-    parser.add_argument("--recipe", default="grid", help="whose prepared corpus and settings are used")
-    parser.add_argument("--epochs", type=int, default=120, help="of each training")
+    parser.add_argument("--recipe", default="grid", help="the recipe with the corpus and the settings")
+    parser.add_argument("--epochs", type=int, default=120, help="number of epochs of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="each row is trained with each of them")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS, help="by default both")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for all rows, after --")

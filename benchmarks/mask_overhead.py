@@ -30,10 +30,10 @@ from asrsparse.data.batch import Batch
 from asrsparse.environment import environment
 from asrsparse.masks import SparseAdamW, SparseMasks
 from asrsparse.models.builders import build_model
-from asrsparse.training.train import resolve_precision
+from asrsparse.rates import SAMPLING_RATE
+from asrsparse.training.fit import resolve_precision
 
 VOCABULARY = 500
-SAMPLING_RATE = 16000
 SECONDS_PER_TOKEN = 0.25
 WARM_UP = 3  # steps that are not counted: the first ones of a process take up to twice as long
 

@@ -25,8 +25,9 @@ from rich.progress import track
 from rich.table import Table
 
 from asrsparse.environment import environment
+from asrsparse.rates import FRAMES_PER_SECOND
 from asrsparse.video.contact_sheet import write_contact_sheet
-from asrsparse.video.io import FRAMES_PER_SECOND, write_video
+from asrsparse.video.io import write_video
 from asrsparse.video.mouths import cut_mouths
 
 SUFFIXES = {".mpg", ".mp4", ".mkv", ".avi", ".mov"}

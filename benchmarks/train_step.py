@@ -5,8 +5,8 @@
 
 Every round runs each system in a process of its own, in turns, on the same utterances, the same number of them in a
 batch, and the same number of threads. The model is the same: conformer 4 x 144, CTC on characters,
-SpecAugment, AdamW, clipped gradients. Audio is read from disk by both, in the training process. Validation counts on
-neither side; the checkpoints that are written at the end of an epoch count on ours only.
+SpecAugment, AdamW, clipped gradients. Both read audio from disk, in the training process. Validation is not measured;
+the checkpoints at the end of an epoch are measured for asrsparse only.
 
 Prints a table and one line of JSON. Run it alone on the machine.
 """
@@ -69,14 +69,14 @@ ESPNET_TRAIN = f"{ESPNET_STAND_INS}from espnet2.bin.asr_train import main\nmain(
 
 @dataclass(frozen=True)
 class Job:
-    """What every run trains on.
+    """The data and settings of all runs.
 
     Attributes:
-        folder: Where runs and their data go.
-        cuts: Training and validation cuts by split.
-        batch_size: Utterances in a batch.
-        epochs: Epochs of a run.
-        threads: Threads of a run.
+        folder: The folder of the runs and their data.
+        cuts: The training and validation cuts by split.
+        batch_size: The number of utterances in a batch.
+        epochs: The number of epochs of a run.
+        threads: The number of threads of a run.
     """
 
     folder: Path
@@ -86,10 +86,10 @@ class Job:
     threads: int
 
     def run(self, command: list[str], cwd: Path) -> str:
-        """Runs a command with the threads of the job; returns what it printed.
+        """Runs a command with the threads of the job; returns its output.
 
         Raises:
-            ValueError: If it fails, with the end of what it printed.
+            ValueError: If the command fails; the message has the end of its output.
         """
         variables = {"OMP_NUM_THREADS": str(self.threads), "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=os.environ | variables)

@@ -27,11 +27,12 @@ from asrsparse.environment import environment
 from asrsparse.models.frontends import Frontend
 from asrsparse.models.visual import Conv3dResNet18, SmallVisualFrontend
 from asrsparse.models.waveform import ResNet1d
+from asrsparse.rates import SAMPLES_PER_FRAME
 
 FRONTENDS: dict[str, tuple[Callable[[], Any], int]] = {  # and utterances in a batch on a CPU
-    "SmallVisualFrontend": (SmallVisualFrontend, 8),
-    "Conv3dResNet18": (Conv3dResNet18, 1),
-    "ResNet1d": (ResNet1d, 2),
+    "SmallVisualFrontend": (lambda: SmallVisualFrontend(output_size=128, width=16, flip=0.5), 8),
+    "Conv3dResNet18": (lambda: Conv3dResNet18(output_size=512, flip=0.5), 1),
+    "ResNet1d": (lambda: ResNet1d(output_size=512), 2),
 }
 PRECISIONS = {"float32": False, "bf16": True}
 GRID_FRAMES = 754 * 75
@@ -42,7 +43,7 @@ def make_input(frontend: Frontend, num_utterances: int, num_frames: int, device:
     if frontend.reads == "video":
         video = torch.randint(0, 256, (num_utterances, num_frames, 96, 96), dtype=torch.uint8, device=device)
         return video, torch.full((num_utterances,), num_frames, device=device)
-    samples = num_frames * 640
+    samples = num_frames * SAMPLES_PER_FRAME
     return torch.randn(num_utterances, samples, device=device), torch.full((num_utterances,), samples, device=device)
 
 

@@ -11,10 +11,10 @@ from micro import make_batch
 from asrsparse.data.batch import Batch
 from asrsparse.data.cut_index import CutIndex
 from asrsparse.data.cuts import cuts_path, read_cuts
-from asrsparse.video.io import FRAMES_PER_SECOND, video_array, write_video
+from asrsparse.rates import FRAMES_PER_SECOND, SAMPLES_PER_FRAME
+from asrsparse.video.io import video_array, write_video
 
 SIZE = 96
-SAMPLES_PER_FRAME = 640
 
 
 def draw(audio: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A run that really trained, decoded and was scored: what exports are made of."""
+"""A run that was trained, decoded and scored, for tests of exports."""
 
 import copy
 import logging
@@ -10,7 +10,7 @@ from micro import MICRO
 
 from asrsparse.config import compose_config
 from asrsparse.decoding.decode import decode
-from asrsparse.decoding.runs import Run, open_run
+from asrsparse.decoding.runs import FinishedRun, open_run
 from asrsparse.masks.compact import compact
 from asrsparse.masks.structured import find_units
 from asrsparse.models.asr import ASRModel
@@ -20,7 +20,7 @@ from asrsparse.training.train import train
 
 @pytest.fixture(scope="session")
 def settings(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Overrides of the run."""
+    """Returns the overrides of the run."""
     exp_dir = tmp_path_factory.mktemp("exp")
     places = [f"data_dir={tiny_corpus}", f"exp_dir={exp_dir}"]
     return [*MICRO, *places, "trainer.num_epochs=4", "trainer.accelerator=cpu", "optim.lr=5e-3", "model.ctc_weight=0.5"]
@@ -28,7 +28,7 @@ def settings(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
 
 @pytest.fixture(scope="session")
 def run_dir(settings: list[str]) -> Path:
-    """The folder of the run; its joint search has a beam of 3."""
+    """Returns the folder of the run, whose joint search has a beam of 3."""
     greedy = compose_config(settings)
     train(greedy, "asrsparse train recipe=mini")
     logging.getLogger("asrsparse").handlers.clear()
@@ -40,14 +40,14 @@ def run_dir(settings: list[str]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run(run_dir: Path) -> Run:
-    """The run, read back."""
+def run(run_dir: Path) -> FinishedRun:
+    """Returns the run."""
     return open_run(run_dir)
 
 
 @pytest.fixture(scope="session")
-def compacted(run: Run) -> ASRModel:
-    """Its model without some units of each kind."""
+def compacted(run: FinishedRun) -> ASRModel:
+    """Returns its model without some units of each kind."""
     small = copy.deepcopy(run.model)
     with torch.no_grad():
         for units in find_units(small):

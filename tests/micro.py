@@ -1,12 +1,18 @@
 """A recogniser that trains in seconds, and batches for it."""
 
+from pathlib import Path
+
 import torch
+from lhotse.cut import Cut
 
 from asrsparse.config import compose_config
 from asrsparse.data.batch import PADDING_TOKEN, Batch
+from asrsparse.data.cuts import read_cuts
+from asrsparse.data.tokenizer import Tokenizer, load_tokenizer
 from asrsparse.models.asr import ASRModel
 from asrsparse.models.builders import build_model, build_segments
 from asrsparse.pruning import ScoreTable
+from asrsparse.rates import SAMPLING_RATE
 
 MICRO = [
     "model.encoder.num_blocks=2",
@@ -24,18 +30,18 @@ MICRO = [
 VOCABULARY = 12
 SAMPLES = 12000
 UTTERANCES = ScoreTable([f"u{number}" for number in range(8)], [10.0] * 8)
-"""Those of which `make_batch` makes batches; a batch may end its utterances earlier."""
+"""The utterances of the batches of `make_batch`, where they may be shorter."""
 
 
 def make_model(*overrides: str) -> ASRModel:
-    """The recogniser of `MICRO` and more overrides, with fixed initial weights."""
+    """Returns the recogniser of `MICRO` and more overrides, with fixed initial weights."""
     torch.manual_seed(0)
     config = compose_config([*MICRO, *overrides])
     return build_model(config, VOCABULARY, build_segments(config, UTTERANCES))
 
 
 def make_batch(token_lens: list[int], samples: int = SAMPLES, seed: int = 0) -> Batch:
-    """A batch of noise, with as many random labels as asked for."""
+    """Returns a batch of noise, with `token_lens` random labels."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(1, VOCABULARY - 1, (len(token_lens), max(token_lens)), generator=generator)
     lens = torch.tensor(token_lens)
@@ -46,5 +52,13 @@ def make_batch(token_lens: list[int], samples: int = SAMPLES, seed: int = 0) -> 
         audio_lens=torch.full((len(token_lens),), samples),
         tokens=tokens,
         token_lens=lens,
-        seconds=len(token_lens) * samples / 16000,
+        seconds=len(token_lens) * samples / SAMPLING_RATE,
     )
+
+
+def make_recognition(corpus: Path) -> tuple[Tokenizer, list[Cut], ASRModel]:
+    """Returns the tokenizer of a prepared corpus, the cuts of its test set, and a model that finds tokens in them."""
+    tokenizer = load_tokenizer(corpus / "cuts")
+    torch.manual_seed(0)
+    model = build_model(compose_config(MICRO), tokenizer.vocab_size).eval()
+    return tokenizer, list(read_cuts(corpus / "cuts", "test")), model

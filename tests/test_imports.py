@@ -30,7 +30,7 @@ def files(folder: str) -> list[Path]:
     return found
 
 
-@pytest.mark.parametrize(("folder", "allowed"), [("pruning", {"pruning"}), ("masks", {"masks", "schedules"})])
+@pytest.mark.parametrize(("folder", "allowed"), [("pruning", {"pruning", "rates"}), ("masks", {"masks", "schedules"})])
 def test_a_subject_imports_torch_numpy_and_itself(folder, allowed):
     for path in files(folder):
         names = imported_by(path)

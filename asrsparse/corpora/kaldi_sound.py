@@ -20,9 +20,10 @@ from lhotse.array import TemporalArray
 
 from asrsparse.corpora.kaldi_files import Row
 from asrsparse.corpora.left_out import LeftOutUtterance
-from asrsparse.corpora.media import SAMPLING_RATE, decode_audio
+from asrsparse.corpora.media import decode_audio
 from asrsparse.files import atomic_path
-from asrsparse.video.io import FRAMES_PER_SECOND, video_array
+from asrsparse.rates import FRAMES_PER_SECOND, SAMPLING_RATE
+from asrsparse.video.io import video_array
 from asrsparse.video.mouths import SIZE
 
 _PLACE_IN_ARCHIVE = re.compile(r"([^|\[\]]+):([0-9]+)")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from lhotse.supervision import AlignmentItem
 
-from asrsparse.video.io import FRAMES_PER_SECOND
+from asrsparse.rates import FRAMES_PER_SECOND
 
 WORD_TABLE = "WORD START END ASDSCORE"
 MARGIN = 0.2  # seconds of the pause that stay with a segment

@@ -21,14 +21,13 @@ from rich.progress import track
 
 from asrsparse.corpora.left_out import LeftOutUtterance
 from asrsparse.files import atomic_path, read_json, write_json
+from asrsparse.rates import SAMPLING_RATE
 from asrsparse.video.contact_sheet import write_contact_sheet
 from asrsparse.video.io import video_array, write_video
 from asrsparse.video.landmarks import read_landmarks
 from asrsparse.video.mouths import SIZE, cut_mouths, fit_to_audio
 
 logger = logging.getLogger(__name__)
-
-SAMPLING_RATE = 16_000
 
 
 @dataclass(frozen=True)

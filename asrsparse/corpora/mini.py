@@ -23,9 +23,10 @@ from rich.progress import track
 
 from asrsparse.corpora.manifests import SPLITS, is_prepared, mark_prepared, write_split
 from asrsparse.corpora.synthesis.mouth_drawing import draw_mouths, face_of
-from asrsparse.corpora.synthesis.speech import SAMPLE_RATE, Interval, Speech, Voice, synthesize
+from asrsparse.corpora.synthesis.speech import Interval, Speech, Voice, synthesize
 from asrsparse.files import atomic_path
-from asrsparse.video.io import FRAMES_PER_SECOND, video_array, write_video
+from asrsparse.rates import SAMPLING_RATE, SECONDS_PER_FRAME
+from asrsparse.video.io import video_array, write_video
 
 logger = logging.getLogger(__name__)
 
@@ -152,10 +153,10 @@ def _speak(speaker: Speaker, index: int, text: str, seed: int, folder: Path) -> 
     samples, lead = _room(speech, rng)
     path = folder / f"{utterance_id}.flac"
     with atomic_path(path) as temporary:
-        soundfile.write(temporary, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    duration = len(samples) / SAMPLE_RATE
+        soundfile.write(temporary, samples, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
+    duration = len(samples) / SAMPLING_RATE
     source = AudioSource(type="file", channels=[0], source=str(path))
-    recording = Recording(utterance_id, [source], SAMPLE_RATE, len(samples), duration)
+    recording = Recording(utterance_id, [source], SAMPLING_RATE, len(samples), duration)
     alignment = {"word": _shift(speech.words, lead), "phone": _shift(speech.phones, lead)}
     return recording, SupervisionSegment(
         utterance_id, utterance_id, 0.0, duration, text=text, language="en", speaker=speaker.name, alignment=alignment
@@ -166,7 +167,7 @@ def _draw(recording: Recording, segment: SupervisionSegment, seed: int, folder: 
     """Writes the video of an utterance and puts its manifest into the segment; chance is apart from the speech's."""
     rng = np.random.default_rng([seed, zlib.crc32(segment.id.encode()), 1])
     phones = [Interval(phone.symbol, phone.start, phone.duration) for phone in segment.alignment["phone"]]
-    num_frames = compute_num_frames(recording.duration, 1 / FRAMES_PER_SECOND, SAMPLE_RATE)
+    num_frames = compute_num_frames(recording.duration, SECONDS_PER_FRAME, SAMPLING_RATE)
     frames = draw_mouths(phones, num_frames, face_of(segment.speaker), rng)
     key = f"{segment.speaker}/{segment.id}.mp4"
     write_video(folder / key, frames)
@@ -186,12 +187,12 @@ def _room(speech: Speech, rng: np.random.Generator) -> tuple[NDArray[np.int16], 
     Returns:
         Samples of 16 bit, and the seconds of the pause before the speech.
     """
-    lead, trail = (int(rng.uniform(0.05, 0.3) * SAMPLE_RATE) for _ in range(2))
+    lead, trail = (int(rng.uniform(0.05, 0.3) * SAMPLING_RATE) for _ in range(2))
     level = float(np.sqrt(np.mean(np.square(speech.waveform)))) * 10 ** (-rng.uniform(25, 45) / 20)
     quiet = np.pad(speech.waveform, (lead, trail))
     noisy = quiet + level * rng.standard_normal(len(quiet))
     gain = rng.uniform(0.2, 0.9) / np.abs(noisy).max()
-    return np.round(noisy * gain * 32767).astype(np.int16), lead / SAMPLE_RATE
+    return np.round(noisy * gain * 32767).astype(np.int16), lead / SAMPLING_RATE
 
 
 def _shift(intervals: list[Interval], seconds: float) -> list[AlignmentItem]:

@@ -1,1 +1,1 @@
-"""Prepared manifests to batches: cuts and their index, tokenizers, samplers, noise."""
+"""Data: cuts of prepared manifests and their index, tokenizers, samplers, noise, and batches."""

@@ -1,4 +1,4 @@
-"""Cuts -> Batch: what one training or decoding step reads.
+"""Cuts -> Batch: the input of one training or decoding step.
 
 Shape legend: B utterances, T samples of the longest, V video frames of the longest, U tokens of the longest.
 """
@@ -16,10 +16,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asrsparse.data.cut_index import CutIndex
 from asrsparse.data.noise import QUIET, Noise
-from asrsparse.video.io import FRAMES_PER_SECOND, TOLERATED_FRAMES
+from asrsparse.rates import FRAMES_PER_SECOND
+from asrsparse.video.io import TOLERATED_FRAMES
 
 PADDING_TOKEN = -1
-"""Stands behind the last token of an utterance; ESPnet's and torch's losses are told to ignore it."""
+"""The token id behind the last token of an utterance; the losses of ESPnet and PyTorch ignore it."""
 
 MODALITIES = ("audio", "video")
 
@@ -32,13 +33,14 @@ class Batch:
 
     Attributes:
         ids: B utterance ids.
-        audio: Waveforms (B, T), zero behind `audio_lens`; None if nothing listens.
-        audio_lens: Samples of each (B,), or None.
+        audio: Waveforms (B, T), zero behind `audio_lens`; None if the model reads no audio.
+        audio_lens: Samples of each utterance (B,), or None.
         tokens: Token ids (B, U), `PADDING_TOKEN` behind `token_lens`.
-        token_lens: Tokens of each (B,).
-        seconds: Speech in the batch, padding not counted.
-        video: Grey mouths at 25 frames a second (B, V, 96, 96), uint8, zero behind `video_lens`; None if nothing looks.
-        video_lens: Video frames of each (B,), or None.
+        token_lens: Tokens of each utterance (B,).
+        seconds: The seconds of speech in the batch, padding not counted.
+        video: The grey mouth region at 25 frames a second (B, V, 96, 96), uint8, zero behind `video_lens`; None if the
+            model reads no video.
+        video_lens: Video frames of each utterance (B,), or None.
     """
 
     ids: list[str]
@@ -51,7 +53,7 @@ class Batch:
     video_lens: torch.Tensor | None = None
 
     def of(self, modality: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """What a modality holds, and its lengths (B,).
+        """Returns the values of a modality, and their lengths (B,).
 
         Args:
             modality: One of `MODALITIES`, with which the batch was made.
@@ -66,10 +68,10 @@ class BatchDataset(torch.utils.data.Dataset[Batch]):
     """Loads audio and video and encodes the texts of the cuts that a lhotse sampler chose.
 
     Args:
-        encode: Text -> token ids, a tokenizer's `encode`.
-        modalities: What a model reads, of `MODALITIES`; the rest is not loaded.
-        noise: Mixed into the audio.
-        epoch: For which it is drawn.
+        encode: Turns a text into token ids; the `encode` of a tokenizer.
+        modalities: The modalities that the model reads, of `MODALITIES`; others are not loaded.
+        noise: The noise that is mixed into the audio.
+        epoch: The epoch for which the noise is drawn.
     """
 
     def __init__(
@@ -85,17 +87,17 @@ class BatchDataset(torch.utils.data.Dataset[Batch]):
         self.epoch = epoch
 
     def __getitem__(self, cuts: CutSet) -> Batch:
-        """Makes the batch of some cuts, each with one supervision.
+        """Makes the batch of some cuts, each of which has one supervision.
 
         Raises:
-            ValueError: If a file cannot be read, or a video is missing or not as long as its audio; with the utterance
-                and the reason.
+            ValueError: If a file cannot be read, or a video is missing or not as long as its audio; the message has the
+                utterance and the reason.
         """
         cuts = cuts.to_eager()
         audio, audio_lens = _load_audio(cuts) if "audio" in self.modalities else (None, None)
         video, video_lens = _load_video(cuts) if "video" in self.modalities else (None, None)
         tokens = [torch.tensor(self.encode(cut.supervisions[0].text), dtype=torch.int64) for cut in cuts]
-        # Not the cut's: lhotse renames a cut that it repeats where fewer are left than there are ranks.
+        # Not the ids of the cuts: lhotse renames a cut that it repeats where fewer are left than there are ranks.
         ids = [cut.supervisions[0].id for cut in cuts]
         if audio is not None and audio_lens is not None:
             self.noise.add_to(audio, audio_lens, ids, self.epoch)
@@ -112,27 +114,27 @@ class BatchDataset(torch.utils.data.Dataset[Batch]):
 
 
 def _load_audio(cuts: CutSet) -> tuple[torch.Tensor, torch.Tensor]:
-    """Waveforms (B, T) and their lengths (B,)."""
+    """Returns waveforms (B, T) and their lengths (B,)."""
     try:
         audio, audio_lens = collate_audio(cuts)
     except (AudioLoadingError, OSError) as error:
-        reason = str(error).split(" Details:")[0].rstrip(".")  # lhotse goes on for screens
+        reason = str(error).split(" Details:")[0].rstrip(".")  # the rest of lhotse's message fills screens
         raise ValueError(f"The audio of a batch cannot be read ({', '.join(cuts.ids)}): {reason}. {_REMEDY}") from error
     return audio, audio_lens.to(torch.int64)
 
 
 def _load_video(cuts: CutSet) -> tuple[torch.Tensor, torch.Tensor]:
-    """Video frames (B, V, H, W) and their numbers (B,)."""
+    """Returns video frames (B, V, H, W) and their numbers (B,)."""
     videos = [_video_of(cut) for cut in cuts]
     return pad_sequence(videos, batch_first=True), torch.tensor([len(video) for video in videos], dtype=torch.int64)
 
 
 def _video_of(cut: Cut) -> torch.Tensor:
-    """The video frames (V, H, W) of a cut."""
+    """Returns the video frames (V, H, W) of a cut."""
     video = (cut.custom or {}).get("video")
     if video is None:
         raise ValueError(
-            f"{cut.id} has no video, but the model looks at it. Prepare the corpus with it (corpus.video=true), or "
+            f"{cut.id} has no video, but the model reads video. Prepare the corpus with video (corpus.video=true), or "
             "train on audio (modality=audio)."
         )
     _check_in_step(cut, video)
@@ -145,6 +147,7 @@ def _video_of(cut: Cut) -> torch.Tensor:
 
 
 def _check_in_step(cut: Cut, video: TemporalArray) -> None:
+    """Checks that the audio and the video of a recording have the same length."""
     if cut.recording is None:
         return
     expected = round(FRAMES_PER_SECOND * cut.recording.duration)
@@ -160,8 +163,8 @@ class IndexedBatchDataset(torch.utils.data.Dataset[Batch]):
     """Finds the cuts of a batch by their numbers in an index, then loads them; both in the loader's process.
 
     Args:
-        index: All cuts.
-        dataset: Loads them.
+        index: The index of all cuts.
+        dataset: Loads the cuts.
     """
 
     def __init__(self, index: CutIndex, dataset: BatchDataset) -> None:
@@ -171,7 +174,10 @@ class IndexedBatchDataset(torch.utils.data.Dataset[Batch]):
     def __getitem__(self, rows: Sequence[int]) -> Batch:
         """Makes the batch of some cuts.
 
+        Args:
+            rows: The numbers of the cuts in the index.
+
         Raises:
-            ValueError: As of `BatchDataset`, or if the manifest has changed.
+            ValueError: See `BatchDataset`; also if the manifest has changed.
         """
         return self.dataset[self.index.read(rows)]

@@ -1,4 +1,7 @@
-"""Cuts in a file of lines, each found by its number: an epoch parses the lines that it trains on, and no others."""
+"""The index of a manifest of cuts, so that an epoch parses only the lines of the cuts that it trains on.
+
+Shape legend: N cuts.
+"""
 
 import os
 from collections.abc import Iterable
@@ -19,14 +22,14 @@ from asrsparse.files import atomic_path
 
 @dataclass(frozen=True)
 class CutIndex:
-    """Where each cut of a manifest stands. In memory are 24 bytes and an id for each, whatever the cuts hold.
+    """The place of each cut in a manifest. It takes 24 bytes and an id of memory per cut, whatever the cuts hold.
 
     Attributes:
         path: The manifest, uncompressed JSON lines as lhotse writes them.
         ids: N ids, in the order of the lines.
-        durations: Seconds of each (N,).
-        begins: Bytes before each line (N,).
-        ends: Bytes up to the end of each (N,).
+        durations: The duration of each cut in seconds (N,).
+        begins: The number of bytes before each line (N,).
+        ends: The number of bytes up to the end of each line (N,).
     """
 
     path: Path
@@ -37,7 +40,7 @@ class CutIndex:
 
     @classmethod
     def open(cls, path: Path) -> "CutIndex":
-        """Reads the index of a manifest; makes it first where there is none, or the manifest has changed since.
+        """Reads the index of a manifest; it is made first where there is none, or the manifest has changed since.
 
         Raises:
             ValueError: If the manifest is missing, compressed or damaged.
@@ -66,16 +69,16 @@ class CutIndex:
 
     @property
     def fingerprint(self) -> str:
-        """Tells sets of utterances apart, by their ids and durations; the same wherever the files lie."""
+        """A hash of the ids and durations of the utterances, which does not depend on where the files lie."""
         digest = blake2b("\n".join(self.ids.to_pylist()).encode(), digest_size=8)
         digest.update(self.durations.astype("<f8").tobytes())
         return digest.hexdigest()
 
     def up_to(self, seconds: float) -> "CutIndex":
-        """The index of the cuts that are not longer than `seconds`.
+        """Returns the index of the cuts that are not longer than `seconds`.
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If there is no such cut.
         """
         rows = np.flatnonzero(self.durations <= seconds)
         if len(rows) == 0:
@@ -86,10 +89,10 @@ class CutIndex:
         return CutIndex(self.path, self.ids.take(taken), self.durations[rows], self.begins[rows], self.ends[rows])
 
     def read(self, rows: Iterable[int]) -> CutSet:
-        """Parses the cuts of some lines, in the order asked for.
+        """Parses the cuts of some lines, in the order of `rows`.
 
         Raises:
-            ValueError: If a line is not the cut that the index says.
+            ValueError: If a line does not hold the cut that the index names.
         """
         with open(self.path, "rb", buffering=0) as lines:
             return CutSet.from_cuts([self._read(lines.fileno(), row) for row in rows])
@@ -106,7 +109,7 @@ class CutIndex:
 
     def _is_stale(self, row: int, found: str) -> str:
         return (
-            f"{self.path}: at byte {self.begins[row]} stands {found}, its index says {self.ids[row].as_py()!r}. The "
+            f"{self.path}: got {found} at byte {self.begins[row]}, its index has {self.ids[row].as_py()!r} there. The "
             f"file was changed after it was indexed: delete {self.path.with_suffix('.index.parquet').name} beside it, "
             "and start a new run."
         )

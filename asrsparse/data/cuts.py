@@ -3,7 +3,6 @@
 import dataclasses
 import gzip
 import hashlib
-import itertools
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,11 +18,11 @@ from asrsparse.corpora.manifests import is_prepared, manifest_paths, preparing, 
 from asrsparse.data.cut_index import CutIndex
 from asrsparse.data.tokenizer import CharTokenizer, SentencePieceTokenizer, Tokenizer
 from asrsparse.files import atomic_path
-from asrsparse.video.io import FRAMES_PER_SECOND, TOLERATED_FRAMES  # and lhotse learns to read videos
+from asrsparse.rates import FRAMES_PER_SECOND, ctc_frames, encoder_frames
+from asrsparse.video.io import TOLERATED_FRAMES  # and lhotse learns to read videos
 
 logger = logging.getLogger(__name__)
 
-FEATURES_PER_SECOND = 100
 TOKENIZERS = ("char", "bpe")
 Item = TypeVar("Item")
 
@@ -314,29 +313,6 @@ def why_untrainable(cut: MonoCut, tokenizer: Tokenizer, max_duration: float) -> 
     if frames < needed:
         return f"too short for its labels: {frames} encoder frames, CTC needs {needed}"
     return None
-
-
-def encoder_frames(duration: float) -> int:
-    """Encoder frames of `duration` seconds: 10 ms features (centred windows), two 3x3 convolutions of stride 2.
-
-    Example:
-        >>> encoder_frames(3.0)
-        74
-    """
-    features = 1 + int(round(duration * FEATURES_PER_SECOND, ndigits=6))
-    return max(0, ((features - 1) // 2 - 1) // 2)
-
-
-def ctc_frames(labels: Sequence[int]) -> int:
-    """The fewest frames that CTC can align with `labels`: one each, and a blank between equal neighbours.
-
-    (Graves et al., ICML 2006, section 3.1: the map from paths to labellings joins repeats.)
-
-    Example:
-        >>> ctc_frames([7, 5, 5])
-        4
-    """
-    return len(labels) + sum(left == right for left, right in itertools.pairwise(labels))
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int | None) -> Tokenizer:

@@ -1,7 +1,7 @@
 """Text to token ids and back: characters, or SentencePiece units (Kudo, arXiv 1804.10959).
 
-Both kinds number their tokens as ESPnet does: `<blank>` is 0 (CTC's), `<unk>` is 1, `<sos/eos>` is the last. White
-space in texts is one blank between words, whatever it was before.
+Both kinds number their tokens as ESPnet does: `<blank>`, which is CTC's, is 0, `<unk>` is 1, `<sos/eos>` is the last.
+All white space between two words of a text becomes one space.
 """
 
 import io
@@ -15,14 +15,18 @@ import sentencepiece
 from asrsparse.files import atomic_path, write_text
 
 BLANK, UNKNOWN, SPACE, SOS_EOS = "<blank>", "<unk>", "<space>", "<sos/eos>"
-WORD_START = "▁"  # how SentencePiece writes a blank
+WORD_START = "▁"
+"""The character that SentencePiece writes for a space before a word."""
 
 
 class Tokenizer(ABC):
-    """What both kinds of tokenizer share.
+    """The common interface of tokenizers.
+
+    Args:
+        units: The tokens in the order of their ids, without the special ones.
 
     Attributes:
-        tokens: Every token, at the place of its id.
+        tokens: All tokens, at the places of their ids.
     """
 
     def __init__(self, units: Sequence[str]) -> None:
@@ -30,32 +34,32 @@ class Tokenizer(ABC):
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, the three special ones among them."""
+        """The number of ids, including the three special ones."""
         return len(self.tokens)
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`; what is outside the vocabulary becomes id 1 (`<unk>`)."""
+        """Returns the ids of `text`; pieces outside the vocabulary have id 1 (`<unk>`)."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`; `<blank>` and `<sos/eos>` are ignored, `<unk>` is kept as it is written here."""
+        """Returns the text of `ids`; `<blank>` and `<sos/eos>` are left out, `<unk>` stays as the text `<unk>`."""
         return self._join([self.tokens[i] for i in ids if 0 < i < self.vocab_size - 1])
 
     @abstractmethod
     def unknown(self, text: str) -> list[str]:
-        """The pieces of `text` that are outside the vocabulary, in their order."""
+        """Returns the pieces of `text` that are outside the vocabulary, in their order."""
 
     def save(self, folder: Path) -> None:
-        """Writes `tokens.txt` (one token a line, as ESPnet's), and what else the kind needs."""
+        """Writes `tokens.txt` (one token a line, as ESPnet's), and the other files that the kind needs."""
         write_text(folder / "tokens.txt", "".join(f"{token}\n" for token in self.tokens))
 
     @abstractmethod
     def _join(self, units: Sequence[str]) -> str:
-        """The text of some units."""
+        """Returns the text of some units."""
 
 
 class CharTokenizer(Tokenizer):
-    """Every character is a token.
+    """A tokenizer with a token for each character.
 
     Example:
         >>> tokenizer = CharTokenizer.train(["bin blue", "lay red"])
@@ -73,7 +77,7 @@ class CharTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str]) -> "CharTokenizer":
-        """Takes the characters of the training texts.
+        """Makes a tokenizer of the characters of the training texts.
 
         Raises:
             ValueError: If there is no character in them.
@@ -82,15 +86,15 @@ class CharTokenizer(Tokenizer):
         return cls([SPACE, *sorted(characters)])
 
     def encode(self, text: str) -> list[int]:
-        """See `Tokenizer`."""
-        return [self._ids.get(character, 1) for character in _one_blank(text)]
+        """Returns the ids of the characters of `text`; see `Tokenizer.encode`."""
+        return [self._ids.get(character, 1) for character in _single_spaced(text)]
 
     def unknown(self, text: str) -> list[str]:
-        """See `Tokenizer`."""
-        return [character for character in _one_blank(text) if character not in self._ids]
+        """Returns the characters of `text` that are outside the vocabulary."""
+        return [character for character in _single_spaced(text) if character not in self._ids]
 
     def save(self, folder: Path) -> None:
-        """See `Tokenizer`; a SentencePiece model from before goes away, since it would be taken for this one's."""
+        """Writes `tokens.txt`, and deletes an older `bpe.model`, which would be read as the model of this tokenizer."""
         super().save(folder)
         (folder / "bpe.model").unlink(missing_ok=True)
 
@@ -99,12 +103,12 @@ class CharTokenizer(Tokenizer):
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """Units of a SentencePiece unigram model.
+    """A tokenizer with the units of a SentencePiece unigram model.
 
     The characters NUL, `▁` and `▅` are SentencePiece's own, so texts with them do not come back as they were.
 
     Args:
-        model: The model file's content.
+        model: The content of the model file.
 
     Raises:
         ValueError: If it is no SentencePiece model.
@@ -125,7 +129,7 @@ class SentencePieceTokenizer(Tokenizer):
 
         Args:
             texts: The training texts.
-            vocab_size: Number of ids, `<blank>`, `<unk>` and `<sos/eos>` among them.
+            vocab_size: The number of ids, including `<blank>`, `<unk>` and `<sos/eos>`.
 
         Raises:
             ValueError: If there are no words in the texts, or they do not give so many units, or need more.
@@ -150,12 +154,12 @@ class SentencePieceTokenizer(Tokenizer):
         return cls(model.getvalue())
 
     def encode(self, text: str) -> list[int]:
-        """See `Tokenizer`."""
-        return [i + 1 for i in self._processor.encode(_one_blank(text))]
+        """Returns the ids of the SentencePiece units of `text`; see `Tokenizer.encode`."""
+        return [i + 1 for i in self._processor.encode(_single_spaced(text))]
 
     def unknown(self, text: str) -> list[str]:
-        """See `Tokenizer`."""
-        pieces = self._processor.encode(_one_blank(text), out_type=str)
+        """Returns the pieces of `text` that are outside the vocabulary."""
+        pieces = self._processor.encode(_single_spaced(text), out_type=str)
         return [piece for piece in pieces if self._processor.piece_to_id(piece) == 0]
 
     def save(self, folder: Path) -> None:
@@ -169,7 +173,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Reads what `Tokenizer.save` wrote.
+    """Reads the files that `Tokenizer.save` wrote.
 
     Raises:
         ValueError: If `tokens.txt` is missing, is damaged, or belongs to another `bpe.model`.
@@ -190,7 +194,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _check_characters(path: Path, tokens: Sequence[str]) -> None:
-    """Refuses a list in which a line is no character, or twice there."""
+    """Refuses a list in which a line is no character, or stands twice."""
     units = tokens[2:-1]
     wrong = [unit for unit in units if len(unit) != 1 and unit != SPACE]
     if wrong:
@@ -203,24 +207,25 @@ def _damaged(path: Path, what: str) -> ValueError:
     return ValueError(f"{path} is damaged: {what}. Delete its folder and run `asrsparse prepare` again.")
 
 
-def _one_blank(text: str) -> str:
+def _single_spaced(text: str) -> str:
+    """Returns a text with one space between words and none around it."""
     return " ".join(text.split())
 
 
 def _words(texts: Iterable[str]) -> list[str]:
-    """The texts that have words.
+    """Returns the texts that have words.
 
     Raises:
-        ValueError: If none has.
+        ValueError: If no text has words.
     """
-    with_words = [text for text in map(_one_blank, texts) if text]
+    with_words = [text for text in map(_single_spaced, texts) if text]
     if not with_words:
         raise ValueError("The training texts hold no words, so there is nothing to train a tokenizer on.")
     return with_words
 
 
 def _explained(error: RuntimeError, vocab_size: int) -> ValueError:
-    """Puts SentencePiece's refusal of a vocabulary size in terms of our `vocab_size`, which counts two ids more."""
+    """Returns SentencePiece's refusal of a vocabulary size in terms of `vocab_size` here, which counts two ids more."""
     too_many = re.search(r"value <= (\d+)", str(error))
     too_few = re.search(r"required_chars\. \d+ vs (\d+)", str(error))
     if too_many:

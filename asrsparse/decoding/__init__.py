@@ -1,1 +1,1 @@
-"""Finished models to text: test sets of a corpus, and audio or video files of any kind."""
+"""Decoding: trained models -> texts of test sets, and of audio or video files."""

@@ -1,4 +1,4 @@
-"""`asrsparse decode`: the test sets of a corpus and a finished model -> folders of hypotheses."""
+"""`asrsparse decode`: the test sets of a corpus and a trained model -> folders of hypotheses."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ from asrsparse.config import build
 from asrsparse.data.batch import BatchDataset
 from asrsparse.data.cut_index import CutIndex
 from asrsparse.data.cuts import cuts_path, read_cuts
-from asrsparse.data.noise import QUIET, BabbleNoise, Noise, prepare_babble
+from asrsparse.data.noise import BABBLE, QUIET, Noise, noise_of_test
 from asrsparse.data.tokenizer import Tokenizer, load_tokenizer
 from asrsparse.decoding.decoders import Decoder
 from asrsparse.decoding.nbest import write_nbest
@@ -37,11 +37,11 @@ def decode(config: DictConfig, command: str) -> None:
 
     Args:
         config: The composed configuration.
-        command: The command that led here, for the record.
+        command: The command that started the decoding, for the record.
 
     Raises:
-        ValueError: If there is no finished model, no such split, a setting or ratio is none, or a folder holds other
-            utterances.
+        ValueError: If there is no trained model or no such split, a setting is outside its range, or a folder holds
+            other utterances.
     """
     decoder: Decoder = build(config.decode.decoder)
     check_settings(config.decode, decoder)
@@ -57,7 +57,11 @@ def decode(config: DictConfig, command: str) -> None:
 
 
 def check_settings(settings: DictConfig, decoder: Decoder) -> None:
-    """Checks how a user wants to decode.
+    """Checks the settings of the group `decode`.
+
+    Args:
+        settings: The node `decode` of a configuration.
+        decoder: The decoder of the settings.
 
     Raises:
         ValueError: If a setting is outside its range.
@@ -65,7 +69,7 @@ def check_settings(settings: DictConfig, decoder: Decoder) -> None:
     if not 1 <= settings.nbest <= decoder.beam_size:
         raise ValueError(
             f"decode.nbest: got {settings.nbest}, allowed are 1 to {decoder.beam_size}, the hypotheses that "
-            f"{type(decoder).__name__} keeps. More has decode=joint with a larger decode.decoder.beam_size."
+            f"{type(decoder).__name__} keeps. For more take decode=joint with a larger decode.decoder.beam_size."
         )
     if not settings.batch_seconds > 0:
         raise ValueError(f"decode.batch_seconds: got {settings.batch_seconds}, allowed is more than 0 s of audio.")
@@ -74,7 +78,7 @@ def check_settings(settings: DictConfig, decoder: Decoder) -> None:
 
 
 def _settings(settings: DictConfig, model: ASRModel) -> dict[str, Any]:
-    """What a decoding is done with, for the record; `num_jobs` as it is on this machine."""
+    """Returns the settings of a decoding for the record; `num_jobs` has its value on this machine."""
     device = device_of_model(model)
     default_jobs = torch.get_num_threads() if device.type == "cpu" else min(LOADERS_OF_A_GPU, torch.get_num_threads())
     return {
@@ -96,7 +100,7 @@ def _decode_one(
 ) -> None:
     """Decodes one test set under one condition; `record` is completed and becomes `decode.json`."""
     cuts = read_cuts(cuts_dir, decoding.split).to_eager()
-    dataset = BatchDataset(tokenizer.encode, model.modalities, noise_of_test(cuts_dir, decoding.snr))
+    dataset = BatchDataset(tokenizer.encode, model.modalities, noise_of(cuts_dir, decoding.snr))
     started = time.perf_counter()
     found = recognise(Recogniser(model, decoder, dataset), cuts, record["batch_seconds"], record["num_jobs"])
     seconds = time.perf_counter() - started
@@ -119,7 +123,7 @@ def _decode_one(
 
 
 def _is_decoded(decoding: Decoding, nbest: int, cuts_dir: Path) -> bool:
-    """Whether the test set is decoded already, as it is now; without its cuts nothing is known of now."""
+    """Whether a test set is decoded already, and with the utterances that it has now, where its cuts are here."""
     path = decoding.folder / "decode.json"
     if not path.is_file():
         return False
@@ -127,7 +131,7 @@ def _is_decoded(decoding: Decoding, nbest: int, cuts_dir: Path) -> bool:
     now = _fingerprint(cuts_dir, decoding.split) if cuts_path(cuts_dir, decoding.split).is_file() else None
     if now is not None and done.get("fingerprint", now) != now:
         raise ValueError(
-            f"{decoding.folder} holds {done['utterances']} utterances, others than those that {cuts_dir} has for "
+            f"{decoding.folder} holds {done['utterances']} utterances, which are not those that {cuts_dir} has for "
             f"{decoding.split} now. Delete the folder to decode them, or name the data that the model was trained on "
             "(data_dir=DIR)."
         )
@@ -146,8 +150,6 @@ def _utterance(cut: Cut, hypothesis: str) -> Utterance:
     return Utterance(cut.id, supervision.speaker, supervision.text, hypothesis, duration=cut.duration)
 
 
-def noise_of_test(cuts_dir: Path, snr: str | float) -> Noise:
-    """The noise of a test: babble at one ratio for all utterances, or none where `snr` is `clean`."""
-    if snr == CLEAN:
-        return QUIET
-    return BabbleNoise(prepare_babble(cuts_dir, "test"), (float(snr), float(snr)), share=1.0)
+def noise_of(cuts_dir: Path, snr: str | float) -> Noise:
+    """Returns the noise of a decoding: babble at one ratio for all utterances, or none where `snr` is `clean`."""
+    return QUIET if snr == CLEAN else noise_of_test(BABBLE, cuts_dir, float(snr))

@@ -16,10 +16,10 @@ from asrsparse.models.asr import BLANK, ASRModel, best_path
 
 
 class Decoder(Protocol):
-    """Finds what is said in utterances.
+    """Finds the hypotheses of utterances.
 
     Attributes:
-        beam_size: How many hypotheses it has for one, at most.
+        beam_size: The largest number of hypotheses of an utterance.
     """
 
     @property
@@ -29,19 +29,19 @@ class Decoder(Protocol):
         """Returns the hypotheses of each utterance, the best one first.
 
         Args:
-            model: Which encoded them.
+            model: The model that encoded the utterances.
             encoded: Encoder frames (B, E, H).
-            encoded_lens: Their numbers (B,).
+            encoded_lens: The numbers of frames (B,).
         """
 
 
 class GreedyCTC:
-    """Takes the best path of CTC."""
+    """Decodes by the best path of CTC."""
 
     beam_size = 1
 
     def __call__(self, model: ASRModel, encoded: torch.Tensor, encoded_lens: torch.Tensor) -> list[list[Hypothesis]]:
-        """Returns one hypothesis for each utterance, with the score of its path; arguments as of `Decoder`."""
+        """Returns one hypothesis for each utterance, with the score of its path; see `Decoder` for the arguments."""
         log_probs = model.ctc_log_probs(encoded)
         own = [frames[:length] for frames, length in zip(log_probs, encoded_lens.tolist(), strict=True)]
         return [[Hypothesis(best_path(frames), float(frames.amax(dim=-1).sum()))] for frames in own]
@@ -50,26 +50,30 @@ class GreedyCTC:
 class JointBeamSearch:
     """ESPnet's batched beam search over CTC prefix scores and the attention decoder (Watanabe et al. 2017, eq. 23).
 
-    A batch are the hypotheses of one utterance; utterances come one after another, without their padding.
+    A batch of the search holds the hypotheses of one utterance; utterances are decoded one after another, without their
+    padding.
 
     Args:
-        beam_size: Hypotheses kept.
-        ctc_weight: Share of the CTC score, in [0, 1]; the rest is the decoder's.
-        length_bonus: Added for each token.
+        beam_size: The number of hypotheses that are kept, at least 1.
+        ctc_weight: The weight of the CTC score, in [0, 1]; the rest is the weight of the decoder's score.
+        length_bonus: The number that is added to the score for each token.
+
+    Raises:
+        ValueError: If a value is outside its range.
     """
 
-    def __init__(self, beam_size: int = 10, ctc_weight: float = 0.3, length_bonus: float = 0.0) -> None:
+    def __init__(self, beam_size: int, ctc_weight: float, length_bonus: float = 0.0) -> None:
         if beam_size < 1:
-            raise ValueError(f"decode.decoder.beam_size: got {beam_size}, allowed is at least 1.")
+            raise ValueError(f"beam_size: got {beam_size}, allowed is at least 1.")
         if not 0.0 <= ctc_weight <= 1.0:
-            raise ValueError(f"decode.decoder.ctc_weight: got {ctc_weight}, allowed is [0, 1].")
+            raise ValueError(f"ctc_weight: got {ctc_weight}, allowed is [0, 1].")
         self.beam_size = beam_size
         self.ctc_weight = ctc_weight
         self.length_bonus = length_bonus
         self._search: tuple[ASRModel, BatchBeamSearch] | None = None
 
     def __call__(self, model: ASRModel, encoded: torch.Tensor, encoded_lens: torch.Tensor) -> list[list[Hypothesis]]:
-        """Returns at most `beam_size` hypotheses for each utterance; arguments as of `Decoder`.
+        """Returns at most `beam_size` hypotheses for each utterance; see `Decoder` for the arguments.
 
         Raises:
             ValueError: If the model has no decoder.
@@ -79,10 +83,10 @@ class JointBeamSearch:
         return [self._best(search(frames), model.sos_eos) for frames in own]
 
     def _best(self, ended: Iterable[Any], sos_eos: int) -> list[Hypothesis]:
-        """The best of what ESPnet's search ended with, none of them twice."""
+        """Returns the best hypotheses of ESPnet's search, each once."""
         best: dict[tuple[int, ...], float] = {}
         for hypothesis in ended:
-            # Not just the first and last: a search that reaches its longest output ends it with the end's token twice.
+            # Not only the first and the last token: a search that reaches its longest output ends it with two of them.
             tokens = tuple(token for token in hypothesis.yseq.tolist() if token not in (BLANK, sos_eos))
             best.setdefault(tokens, float(hypothesis.score))
         found = [Hypothesis(list(tokens), score) for tokens, score in best.items()]

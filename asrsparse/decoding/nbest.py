@@ -10,11 +10,11 @@ from asrsparse.files import write_text
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What may have been said in an utterance.
+    """A hypothesis of the tokens of an utterance.
 
     Attributes:
-        tokens: Its token ids.
-        score: The logarithm of its probability, as its decoder reckons it: the higher the better.
+        tokens: The token ids.
+        score: The logarithm of the probability by the decoder that found it: the higher the better.
     """
 
     tokens: list[int]
@@ -24,13 +24,13 @@ class Hypothesis:
 def write_nbest(folder: Path, found: Mapping[str, Sequence[Hypothesis]], tokenizer: Tokenizer) -> None:
     """Writes `1best_recog/`, `2best_recog/` and so on, each with `text`, `token`, `token_int` and `score`.
 
-    A line is an utterance: its id, a space, the value; lines are sorted by id. Where a search ended with fewer
-    hypotheses for an utterance, its lines are missing from the last folders.
+    Each line is for one utterance: its id, a space, the value; lines are sorted by id. An utterance with fewer
+    hypotheses has no lines in the last folders.
 
     Args:
-        folder: Where they go.
-        found: Hypotheses by utterance id, the best one first.
-        tokenizer: Of the model.
+        folder: The folder of the decoding.
+        found: The hypotheses by utterance id, the best one first.
+        tokenizer: The tokenizer of the model.
     """
     for number in range(max(map(len, found.values()))):
         place = folder / f"{number + 1}best_recog"

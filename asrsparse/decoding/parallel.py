@@ -1,4 +1,4 @@
-"""Calls on several processors at once, in order: torch's own loader of data does the work."""
+"""Calls of a function in several processes at once, with results in order, by PyTorch's data loader."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -16,16 +16,16 @@ def in_processes(
     """Calls a function on each item, in forked processes with one thread each.
 
     Args:
-        function: What to call; the processes have it and all it knows without its being copied.
-        items: Its arguments.
-        num_processes: How many processes; 1 calls it here, with all threads.
-        settings: What a user can lower where memory runs out, for the message.
+        function: The function to call; forked processes share its data without a copy.
+        items: The arguments of the calls.
+        num_processes: The number of processes; 1 calls the function in this process, with all threads.
+        settings: The options that a user can lower where memory runs out, for the message.
 
     Yields:
-        Its results, in the order of the items.
+        The results, in the order of the items.
 
     Raises:
-        ValueError: What the function raised; or if a process was killed.
+        ValueError: If the function raised it, or a process was killed.
 
     Example:
         >>> list(in_processes(len, ["one", "three"], num_processes=2, settings=""))
@@ -53,7 +53,7 @@ def in_processes(
 
 
 class _Calls(torch.utils.data.Dataset[Any]):
-    """The results of a function, made when they are asked for."""
+    """The results of a function, each computed when it is read."""
 
     def __init__(self, function: Callable[[Any], Any], items: Sequence[Any]) -> None:
         self.function = function
@@ -70,4 +70,5 @@ class _Calls(torch.utils.data.Dataset[Any]):
 
 
 def _as_it_is(result: Any) -> Any:
+    """Returns a result unchanged, in place of PyTorch's collation."""
     return result

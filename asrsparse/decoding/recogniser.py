@@ -1,7 +1,7 @@
 """Cuts and a trained model -> hypotheses, in batches and by several processes.
 
-No utterance sees what it shares a batch with (`models.padding`), so the size of batches, and how many processes share
-the work, is a matter of speed alone.
+No utterance depends on the others of its batch (`models.padding`), so the size of batches and the number of processes
+change the speed alone.
 """
 
 import logging
@@ -23,19 +23,19 @@ from asrsparse.models.asr import ASRModel
 logger = logging.getLogger(__name__)
 
 LOADERS_OF_A_GPU = 4
-
+"""The default number of processes that load files for a model on a GPU."""
 
 _BATCHES_PER_JOB = 4
-"""At least, so that processes have their last ones done at about the same time."""
+"""The least number of batches per process, so that all processes end at about the same time."""
 
 
 class Recogniser:
-    """A model, and what it takes to find what is said in cuts.
+    """Finds the hypotheses of cuts.
 
     Args:
-        model: A trained one, in evaluation mode.
-        decoder: Its search.
-        dataset: Loads batches for it.
+        model: A trained model, in evaluation mode.
+        decoder: The search.
+        dataset: Loads batches for the model.
     """
 
     def __init__(self, model: ASRModel, decoder: Decoder, dataset: BatchDataset) -> None:
@@ -52,11 +52,11 @@ class Recogniser:
         return self.dataset[CutSet.from_cuts(cuts)]
 
     def find(self, cuts: Sequence[Cut], batch: Batch) -> list[list[Hypothesis]]:
-        """Returns the hypotheses of each utterance of a batch; where it is too large for a GPU, of one after another.
+        """Returns the hypotheses of each utterance of a batch; one that is too large for a GPU is divided.
 
         Args:
-            cuts: Those of the batch.
-            batch: What `load` made of them.
+            cuts: The cuts of the batch.
+            batch: The batch that `load` made of them.
         """
         try:
             return hypotheses_of(self.model, self.decoder, batch)
@@ -69,24 +69,25 @@ class Recogniser:
 
 @torch.inference_mode()
 def hypotheses_of(model: ASRModel, decoder: Decoder, batch: Batch) -> list[list[Hypothesis]]:
-    """The hypotheses of each of B utterances, the best one first."""
+    """Returns the hypotheses of each utterance of a batch, the best one first."""
     encoded, encoded_lens = model.encode(move_data_to_device(batch, device_of_model(model)))
     return decoder(model, encoded, encoded_lens)
 
 
 def recognise(
-    recogniser: Recogniser, cuts: Iterable[Cut], batch_seconds: float = 60.0, num_jobs: int = 1
+    recogniser: Recogniser, cuts: Iterable[Cut], batch_seconds: float, num_jobs: int
 ) -> list[list[Hypothesis]]:
-    """Finds what is said in cuts, with a progress bar.
+    """Finds the hypotheses of cuts, with a progress bar.
 
     Args:
-        recogniser: Does it for a batch.
-        cuts: Any number of them.
-        batch_seconds: Seconds of audio in a batch, padding counted; a longer cut is a batch alone.
-        num_jobs: Processes that share the work, on a GPU that load files; 1 does all here.
+        recogniser: Finds the hypotheses of a batch.
+        cuts: Any number of cuts.
+        batch_seconds: The seconds of audio in a batch, padding counted; a longer cut is a batch alone.
+        num_jobs: The number of processes, which decode on a CPU, and load files for a GPU; 1 does all in this process.
 
     Returns:
-        The hypotheses of each cut, the best one first, in the cuts' order: the same for all sizes and numbers.
+        The hypotheses of each cut, the best one first, in the order of the cuts; they are the same for all values of
+        `batch_seconds` and `num_jobs`.
 
     Raises:
         ValueError: If a cut cannot be read, or a process was killed.
@@ -107,14 +108,14 @@ def recognise(
 
 
 def batches_by_length(durations: Sequence[float], batch_seconds: float) -> list[list[int]]:
-    """Batches of utterances of similar length, the longest first: what does not fit into memory shows at once.
+    """Returns batches of utterances of similar length, the longest first, so that too large ones fail at once.
 
     Args:
-        durations: Seconds of each utterance.
-        batch_seconds: Seconds in a batch, padding counted.
+        durations: The seconds of each utterance.
+        batch_seconds: The seconds in a batch, padding counted.
 
     Returns:
-        The numbers of utterances in each batch.
+        The indices of the utterances in each batch.
 
     Example:
         >>> batches_by_length([1.0, 4.0, 3.0, 9.0], batch_seconds=8.0)
@@ -129,10 +130,10 @@ def batches_by_length(durations: Sequence[float], batch_seconds: float) -> list[
 
 
 def device_of(accelerator: str) -> torch.device:
-    """Where a model computes, by `trainer.accelerator`."""
+    """Returns the device of `trainer.accelerator`: a GPU if there is one, unless it is `cpu`."""
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def device_of_model(model: ASRModel) -> torch.device:
-    """Where a model's weights lie."""
+    """Returns the device of a model's weights."""
     return next(model.parameters()).device

@@ -1,4 +1,4 @@
-"""A run's folder -> its finished model, from whatever folder one calls."""
+"""The folder of a finished run -> its model, decoder and tokenizer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +19,16 @@ _TO_TRUST = "If you know where this run is from, allow all that it names: trust=
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a finished training left, ready to decode with or to hand on.
+class FinishedRun:
+    """A finished run, ready to decode or to export.
 
     Attributes:
-        folder: `exp/<recipe>/<system>`, or where it lies now.
-        config: Its configuration; `decode` is that of the method asked for.
-        model: The average of its snapshots, in evaluation mode; a compacted one with its smaller layers.
-        decoder: The search.
-        tokenizer: Of the model.
-        train: What `train.json` holds.
+        folder: The folder of the run, such as `exp/<recipe>/<system>`.
+        config: The configuration of the run; its node `decode` is that of the chosen method.
+        model: The average of its snapshots, in evaluation mode; a compacted one has its smaller layers.
+        decoder: The search of the chosen method.
+        tokenizer: The tokenizer of the model.
+        train: The content of `train.json`.
     """
 
     folder: Path
@@ -40,23 +40,26 @@ class Run:
 
     @property
     def sampling_rate(self) -> int | None:
-        """Samples per second that the model expects; None if it hears nothing."""
+        """The samples per second that the model expects; None if it reads no audio."""
         return int(self.model.frontend.input_rate) if "audio" in self.model.modalities else None
 
 
-def open_run(run_dir: Path, overrides: tuple[str, ...] = (), data_dir: Path | None = None, trust: bool = False) -> Run:
+def open_run(
+    run_dir: Path, overrides: tuple[str, ...] = (), data_dir: Path | None = None, trust: bool = False
+) -> FinishedRun:
     """Reads a finished run.
 
     Args:
-        run_dir: Its folder.
-        overrides: How to decode: `decode=joint`, `decode.nbest=3`.
-        data_dir: The prepared corpus, whose tokenizer the model was trained with; by default where the run's
-            configuration says, seen from here or from where the run was trained.
-        trust: Whether the configuration may name classes of other packages than ours, ESPnet's and torch's: they run.
+        run_dir: The folder of the run.
+        overrides: Settings of the decoding: `decode=joint`, `decode.nbest=3`.
+        data_dir: The prepared corpus, whose tokenizer the model was trained with; by default the folder in the
+            configuration of the run, relative to the current folder or to that in which the run was trained.
+        trust: Whether the configuration may name classes of other packages than asrsparse, ESPnet and PyTorch, whose
+            code runs then.
 
     Raises:
-        ValueError: If the folder holds no finished run, its tokenizer is not found or another one, or it names other
-            classes.
+        ValueError: If the folder holds no finished run, the tokenizer is missing or is that of another model, or the
+            configuration names other classes.
     """
     config = _read_config(run_dir, overrides)
     found_dir = _find_data_dir(config, run_dir) if data_dir is None else data_dir
@@ -66,18 +69,18 @@ def open_run(run_dir: Path, overrides: tuple[str, ...] = (), data_dir: Path | No
     tokenizer = load_tokenizer(found_dir / "cuts")
     if not trust:
         check_layers(f"{run_dir}/config.yaml", model_node(config, tokenizer.vocab_size), _TO_TRUST)
-    return Run(
+    return FinishedRun(
         run_dir, config, load_model(config, tokenizer), decoder, tokenizer, train=read_json(run_dir / "train.json")
     )
 
 
 def _read_config(run_dir: Path, overrides: tuple[str, ...]) -> DictConfig:
-    """The configuration of a run; groups that older versions did not have, and `decode`, are those of today."""
+    """Returns the configuration of a run; groups that older versions did not have, and `decode`, are those of today."""
     for name in ("config.yaml", "model.safetensors", "train.json"):
         if not (run_dir / name).is_file():
             raise ValueError(
                 f"{run_dir} is no finished run: {name} is missing. Allowed are folders in which `asrsparse train` has "
-                "ended (exp/RECIPE/SYSTEM); run it again, and it goes on where it stopped."
+                "ended (exp/RECIPE/SYSTEM); run it again, and it resumes where it stopped."
             )
     today, saved = compose_config(overrides), read_config(run_dir)
     for group in ({*map(str, today)} - {*map(str, saved)}) | {"decode"}:
@@ -86,7 +89,7 @@ def _read_config(run_dir: Path, overrides: tuple[str, ...]) -> DictConfig:
 
 
 def _find_data_dir(config: DictConfig, run_dir: Path) -> Path:
-    """Where the prepared corpus of a run is: as recorded, from here or from the folder in which the run was trained."""
+    """Returns the prepared corpus of a run: as recorded, from the current folder or from that of the training."""
     recorded, parts, run_parts = Path(config.data_dir), run_dir.resolve().parts, Path(config.run_dir).parts
     places = [recorded]
     if parts[-len(run_parts) :] == run_parts:

@@ -1,6 +1,6 @@
 """Audio or video files and a finished run -> text: `asrsparse transcribe RUN_DIR FILE... [KEY=VALUE ...]`.
 
-Shape legend: T samples, V video frames, S slots of 40 ms.
+Shape legend: T samples, V video frames, S frames of 40 ms.
 """
 
 import json
@@ -17,33 +17,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from asrsparse.corpora.media import SAMPLING_RATE, decode_audio
+from asrsparse.corpora.media import decode_audio
 from asrsparse.data.batch import Batch
 from asrsparse.decoding.nbest import Hypothesis
 from asrsparse.decoding.recogniser import device_of
-from asrsparse.decoding.runs import Run, open_run
+from asrsparse.decoding.runs import FinishedRun, open_run
 from asrsparse.decoding.word_times import word_times
 from asrsparse.pruning.segment import motion
-from asrsparse.video.io import FRAMES_PER_SECOND
+from asrsparse.rates import FRAMES_PER_SECOND, SAMPLES_PER_FRAME, SAMPLING_RATE
 from asrsparse.video.mouths import cut_mouths, fit_to_audio
 
 MIN_SECONDS = 0.1
-"""Of which no model has a frame to read."""
+"""The shortest file; a model has no frame of shorter ones."""
 
-_SAMPLES_PER_SLOT = SAMPLING_RATE // FRAMES_PER_SECOND
-_SMOOTHED_SLOTS = 5
+_SMOOTHED_FRAMES = 5
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a user asks for.
+    """The options of `asrsparse transcribe`.
 
-    Attributes:
-        method: How to decode: a choice of the group `decode`.
-        json: Whether to print an object for each file, and not its text alone.
-        times: Whether it holds the times of words.
-        nbest: How many hypotheses it holds.
-        max_seconds: What is longer is cut where it is quietest (for a model that only sees, where least moves).
+    Args:
+        method: The method of decoding, a choice of the group `decode`.
+        json: Whether to print a JSON object for each file, and not its text alone.
+        times: Whether the object holds the times of words.
+        nbest: The number of hypotheses that the object holds.
+        max_seconds: The length in seconds above which a file is cut where it is quietest (or, for a model that reads
+            video alone, where the least moves), at least 1.
         data_dir: The prepared corpus of the run; see `open_run`.
         trust: See `open_run`.
 
@@ -61,7 +61,10 @@ class Options:
 
     def __post_init__(self) -> None:
         if (self.times or self.nbest > 1) and not self.json:
-            raise ValueError("times and nbest: these are not shown in plain text. Add json=true.")
+            raise ValueError(
+                f"times and nbest: got {self.times} and {self.nbest} without json, allowed are False and 1, since both "
+                "are not shown in plain text. Add json=true."
+            )
         if not self.max_seconds >= 1.0:
             raise ValueError(f"max_seconds: got {self.max_seconds:g}, allowed is at least 1 s.")
 
@@ -78,13 +81,13 @@ _KINDS: dict[str, Any] = {
 
 
 def transcribe(words: Sequence[str]) -> int:
-    """Prints what is said in files: a line for each, in their order.
+    """Prints the transcript of each file on a line, in their order.
 
-    The line is the text, or a JSON object with `file`, `seconds`, `text` and `segments`. Of a file that cannot be
+    The line is the text, or a JSON object with `file`, `seconds`, `text` and `segments`. For a file that cannot be
     transcribed it is empty, or an object with `file` and `error`; the message goes to standard error.
 
     Args:
-        words: The run's folder, files, and options as KEY=VALUE.
+        words: The folder of the run, files, and options as KEY=VALUE.
 
     Returns:
         The exit status: 1 if a file could not be transcribed.
@@ -111,10 +114,10 @@ def transcribe(words: Sequence[str]) -> int:
 
 
 def parse(words: Sequence[str]) -> tuple[Path, list[Path], Options]:
-    """The run's folder, the files and the options among the words of the command.
+    """Returns the folder of the run, the files and the options in the words of the command.
 
     Raises:
-        ValueError: If there is no folder or file, or an option is unknown or has no such value.
+        ValueError: If there is no folder or file, or an option is unknown or has a value that is not allowed.
 
     Example:
         >>> parse(["exp/mini/masks", "a.wav", "json=true"])[1:]  # doctest: +ELLIPSIS
@@ -140,11 +143,11 @@ def parse(words: Sequence[str]) -> tuple[Path, list[Path], Options]:
     return paths[0], paths[1:], Options(**values)
 
 
-def transcribe_file(run: Run, path: Path, options: Options) -> dict[str, Any]:
+def transcribe_file(run: FinishedRun, path: Path, options: Options) -> dict[str, Any]:
     """Transcribes a file.
 
     Returns:
-        What its line of JSON holds.
+        The values of its JSON object.
 
     Raises:
         ValueError: If there is no such file, it does not decode, is too short, or lacks what the model reads.
@@ -158,7 +161,7 @@ def transcribe_file(run: Run, path: Path, options: Options) -> dict[str, Any]:
     if len(begins) > 1:
         tqdm.write(f"asrsparse: {path}: {seconds:.1f} s are cut at {len(begins) - 1} quiet places.", sys.stderr)
     segments = [
-        _transcribe_part(run, _part(path, audio, video, begin, end), begin / FRAMES_PER_SECOND, options)
+        _transcribe_segment(run, _segment(path, audio, video, begin, end), begin / FRAMES_PER_SECOND, options)
         for begin, end in zip(begins, [*begins[1:], len(activity)], strict=True)
     ]
     text = " ".join(segment["text"] for segment in segments if segment["text"])
@@ -166,10 +169,13 @@ def transcribe_file(run: Run, path: Path, options: Options) -> dict[str, Any]:
 
 
 def read_media(path: Path, modalities: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
-    """What a model reads of a file: samples (T,) in [-1, 1) at 16 kHz, and mouths (V, 96, 96) at 25 a second.
+    """Reads the modalities of a model from a file.
+
+    Returns:
+        Samples (T,) in [-1, 1) at 16 kHz or None, and the mouth region (V, 96, 96) at 25 frames a second or None.
 
     Raises:
-        ValueError: If there is no such file, or it lacks what the model reads.
+        ValueError: If there is no such file, or it lacks a modality of the model.
     """
     if not path.is_file():
         raise ValueError(f"no such file: {path}")
@@ -182,20 +188,20 @@ def read_media(path: Path, modalities: Sequence[str]) -> tuple[Tensor | None, Te
 
 
 def quiet_places(activity: NDArray[np.floating], limit: int) -> list[int]:
-    """Where to cut what is too long: each part begins where it is quietest, once the one before it is half full.
+    """Returns where to cut a long file: at the quietest frame in the second half of the longest allowed segment.
 
     Args:
-        activity: Of each slot (S,).
-        limit: The most slots of a part, at least 2.
+        activity: The loudness or movement in each frame (S,).
+        limit: The largest number of frames of a segment, at least 2.
 
     Returns:
-        The first slot of each part; the first part begins at 0.
+        The first frame of each segment; the first segment begins at 0.
 
     Example:
         >>> quiet_places(np.array([9, 9, 9, 9, 0, 0, 0, 0, 0, 9, 9, 9.0]), limit=10)
         [0, 6]
     """
-    smooth = np.convolve(activity, np.ones(_SMOOTHED_SLOTS), "same")
+    smooth = np.convolve(activity, np.ones(_SMOOTHED_FRAMES), "same")
     begins = [0]
     while len(activity) - begins[-1] > limit:
         earliest = begins[-1] + limit // 2
@@ -205,38 +211,38 @@ def quiet_places(activity: NDArray[np.floating], limit: int) -> list[int]:
 
 
 def _activity(audio: Tensor | None, video: Tensor | None) -> NDArray[np.floating]:
-    """How loud each slot is (S,), or how much moves in it."""
+    """Returns the loudness of each frame (S,), or without audio how much moves in it."""
     if audio is None:
         moved = motion(_some(video)[None], torch.tensor([len(_some(video))]))
         return np.asarray(moved[0, :, 0].numpy())
-    silence = -len(audio) % _SAMPLES_PER_SLOT
-    slots = torch.nn.functional.pad(audio.abs(), (0, silence)).view(-1, _SAMPLES_PER_SLOT)
-    return np.asarray(slots.mean(dim=1).numpy())
+    silence = -len(audio) % SAMPLES_PER_FRAME
+    frames = torch.nn.functional.pad(audio.abs(), (0, silence)).view(-1, SAMPLES_PER_FRAME)
+    return np.asarray(frames.mean(dim=1).numpy())
 
 
-def _part(path: Path, audio: Tensor | None, video: Tensor | None, begin: int, end: int) -> Batch:
-    """The slots of a file from one to another, as a batch of one utterance."""
-    heard = None if audio is None else audio[_SAMPLES_PER_SLOT * begin : _SAMPLES_PER_SLOT * end][None]
-    seen = None if video is None else video[begin:end][None]
+def _segment(path: Path, audio: Tensor | None, video: Tensor | None, begin: int, end: int) -> Batch:
+    """Returns the frames of a file from `begin` to `end` as a batch of one utterance."""
+    samples = None if audio is None else audio[SAMPLES_PER_FRAME * begin : SAMPLES_PER_FRAME * end][None]
+    frames = None if video is None else video[begin:end][None]
     return Batch(
         ids=[str(path)],
-        audio=heard,
-        audio_lens=None if heard is None else torch.tensor([heard.size(1)]),
+        audio=samples,
+        audio_lens=None if samples is None else torch.tensor([samples.size(1)]),
         tokens=torch.zeros(1, 0, dtype=torch.int64),
         token_lens=torch.zeros(1, dtype=torch.int64),
-        seconds=(end - begin) / FRAMES_PER_SECOND if heard is None else heard.size(1) / SAMPLING_RATE,
-        video=seen,
-        video_lens=None if seen is None else torch.tensor([seen.size(1)]),
+        seconds=(end - begin) / FRAMES_PER_SECOND if samples is None else samples.size(1) / SAMPLING_RATE,
+        video=frames,
+        video_lens=None if frames is None else torch.tensor([frames.size(1)]),
     )
 
 
 @torch.inference_mode()
-def _transcribe_part(run: Run, part: Batch, begin: float, options: Options) -> dict[str, Any]:
-    """One of the `segments` of a file's line; `begin` in seconds of the file."""
+def _transcribe_segment(run: FinishedRun, batch: Batch, begin: float, options: Options) -> dict[str, Any]:
+    """Returns one of the `segments` of a file's JSON object; `begin` is in seconds of the file."""
     device = next(run.model.parameters()).device
-    encoded, encoded_lens = run.model.encode(move_data_to_device(part, device))
+    encoded, encoded_lens = run.model.encode(move_data_to_device(batch, device))
     ((best, *others),) = run.decoder(run.model, encoded, encoded_lens)
-    segment = {"start": round(begin, 2), "end": round(begin + part.seconds, 2), **_described(run, best)}
+    segment = {"start": round(begin, 2), "end": round(begin + batch.seconds, 2), **_described(run, best)}
     if options.times:
         words = word_times(run.model.ctc_log_probs(encoded)[0], best.tokens, run.tokenizer)
         segment["words"] = None if words is None else [_moved(asdict(word), begin) for word in words]
@@ -245,16 +251,16 @@ def _transcribe_part(run: Run, part: Batch, begin: float, options: Options) -> d
     return segment
 
 
-def _described(run: Run, hypothesis: Hypothesis) -> dict[str, Any]:
+def _described(run: FinishedRun, hypothesis: Hypothesis) -> dict[str, Any]:
     tokens = [run.tokenizer.tokens[token] for token in hypothesis.tokens]
     return {"text": run.tokenizer.decode(hypothesis.tokens), "tokens": tokens, "score": round(hypothesis.score, 4)}
 
 
 def _moved(word: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """A word of a part, in seconds of the file."""
+    """Returns a word of a segment with times in seconds of the file."""
     return word | {"start": round(word["start"] + seconds, 2), "end": round(word["end"] + seconds, 2)}
 
 
 def _some(values: Tensor | None) -> Tensor:
-    assert values is not None, "a model hears or sees"
+    assert values is not None, "a model reads audio or video"
     return values

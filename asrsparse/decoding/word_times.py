@@ -1,4 +1,4 @@
-"""When words were said: the likeliest alignment of CTC with the tokens that were found.
+"""The times of words, by the likeliest alignment of CTC with the tokens that were found.
 
 Shape legend: E encoder frames of 40 ms, V vocabulary.
 """
@@ -9,16 +9,20 @@ from dataclasses import dataclass
 import torchaudio.functional as F
 from torch import Tensor, tensor
 
-from asrsparse.data.cuts import ctc_frames
 from asrsparse.data.tokenizer import SPACE, WORD_START, Tokenizer
 from asrsparse.models.asr import BLANK
-
-SECONDS_PER_FRAME = 0.04
+from asrsparse.rates import SECONDS_PER_FRAME, ctc_frames
 
 
 @dataclass(frozen=True)
 class TimedWord:
-    """A word and its time in seconds; CTC is sure of tokens somewhere in their sound, not where it begins and ends."""
+    """A word and its time; CTC finds tokens somewhere within their audio, and not where it begins and ends.
+
+    Attributes:
+        word: The word.
+        start: The time of its first token, in seconds.
+        end: The end of its last token, in seconds.
+    """
 
     word: str
     start: float
@@ -26,12 +30,12 @@ class TimedWord:
 
 
 def word_times(log_probs: Tensor, tokens: Sequence[int], tokenizer: Tokenizer) -> list[TimedWord] | None:
-    """The times of the words of an utterance.
+    """Returns the times of the words of an utterance.
 
     Args:
-        log_probs: Of CTC's tokens in each encoder frame (E, V).
-        tokens: What was found.
-        tokenizer: Of the model.
+        log_probs: The log probabilities of CTC's tokens in each encoder frame (E, V).
+        tokens: The token ids that were found.
+        tokenizer: The tokenizer of the model.
 
     Returns:
         The words in their order; None if there are more tokens than CTC can align with the frames.
@@ -53,7 +57,7 @@ def word_times(log_probs: Tensor, tokens: Sequence[int], tokenizer: Tokenizer) -
 
 
 def words_of(units: Sequence[str]) -> list[list[int]]:
-    """Which tokens make each word: numbers of units, without those of spaces.
+    """Returns the indices of the tokens of each word, without those of spaces.
 
     Example:
         >>> words_of(["b", "i", "n", "<space>", "a", "t"])

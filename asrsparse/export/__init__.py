@@ -1,1 +1,1 @@
-"""Handing a trained model over: to ESPnet, to Hugging Face's hub, to ONNX."""
+"""Exports of trained models to ESPnet, Hugging Face and ONNX, and of prepared corpora to Kaldi."""

@@ -1,8 +1,8 @@
 """A finished run -> a folder that ESPnet's own `espnet2.bin.asr_inference.Speech2Text` opens.
 
-ESPnet builds its model from `config.yaml` by its own classes, of which ours is made: the log-mel front-end, the
-conformer, the decoder and CTC. Our normalisation is its `UtteranceMVN` for one utterance, which is what `Speech2Text`
-decodes; in batches of several, ESPnet counts padding into the variance.
+ESPnet builds its model from `config.yaml` by its own classes, which the models of asrsparse use too: the log-mel
+front-end, the conformer, the decoder and CTC. The normalisation here is ESPnet's `UtteranceMVN` for one utterance,
+which is what `Speech2Text` decodes; in batches of several, ESPnet counts padding into the variance.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from hydra.utils import get_class
 
 from asrsparse.data.batch import Batch
 from asrsparse.data.tokenizer import SentencePieceTokenizer
-from asrsparse.decoding.runs import Run
+from asrsparse.decoding.runs import FinishedRun
 from asrsparse.files import atomic_folder, write_text
 from asrsparse.masks.compact import widen
 from asrsparse.models.asr import ASRModel
@@ -33,7 +33,7 @@ ENCODERS = {
     "espnet2.asr.encoder.e_branchformer_encoder.EBranchformerEncoder": "e_branchformer",
 }
 DECODERS = {"espnet2.asr.decoder.transformer_decoder.TransformerDecoder": "transformer"}
-"""What ESPnet's configuration calls its classes."""
+"""The classes of encoders and decoders and their names in ESPnet's configuration."""
 
 _FLOOR = 1e-5  # of the standard deviation, as in `normalise_utterances`
 _TOLERANCE = 1e-4
@@ -67,17 +67,17 @@ These settings give the hypotheses of `asrsparse decode decode=joint`.
 """
 
 
-def export_espnet(run: Run, output_dir: Path) -> None:
+def export_espnet(run: FinishedRun, output_dir: Path) -> None:
     """Writes `config.yaml`, `model.pth`, `tokens.txt`, SentencePiece's model where there is one, and `README.md`.
 
-    That ESPnet's model encodes as ours does is checked before anything is written.
+    Before anything is written, a check compares the frames of ESPnet's model with those of the run's.
 
     Args:
-        run: A finished run of a model that hears log-mel features.
+        run: A finished run of a model that reads log-mel features.
         output_dir: A new folder.
 
     Raises:
-        ValueError: If ESPnet has no class for a part of the model, or the folder is not empty.
+        ValueError: If ESPnet has no class for a layer of the model, or the folder is not empty.
     """
     config = espnet_config(run)
     weights = espnet_weights(run)
@@ -89,18 +89,18 @@ def export_espnet(run: Run, output_dir: Path) -> None:
         write_text(folder / "README.md", _readme(run))
 
 
-def espnet_config(run: Run) -> dict[str, Any]:
-    """What ESPnet's `ASRTask.build_model` reads, of a run.
+def espnet_config(run: FinishedRun) -> dict[str, Any]:
+    """Returns the configuration of a run for ESPnet's `ASRTask.build_model`.
 
     Raises:
-        ValueError: If ESPnet has no class for a part of the model.
+        ValueError: If ESPnet has no class for a layer of the model.
     """
     model = run.model
     if model.modalities != ("audio",) or not isinstance(model.frontend, LogMelFrontend):
         raise ValueError(
             f"export espnet: got a model that reads {' and '.join(model.modalities)} by "
-            f"{type(model.frontend).__name__}, allowed is one that hears log-mel features (modality=audio, "
-            "and not stream/audio=waveform): ESPnet has no class for other front-ends of ours. Export to huggingface."
+            f"{type(model.frontend).__name__}, allowed is one that reads log-mel features (modality=audio, "
+            "and not stream/audio=waveform): ESPnet has no class for the other front-ends. Export to huggingface."
         )
     parts = model_node(run.config, run.tokenizer.vocab_size)
     bpe = isinstance(run.tokenizer, SentencePieceTokenizer)
@@ -124,8 +124,8 @@ def espnet_config(run: Run) -> dict[str, Any]:
     }
 
 
-def espnet_weights(run: Run) -> dict[str, torch.Tensor]:
-    """The weights under ESPnet's names: layers of full size, no LayerScale, and no layer that the losses left out."""
+def espnet_weights(run: FinishedRun) -> dict[str, torch.Tensor]:
+    """Returns the weights under ESPnet's names: layers of full size, LayerScale folded in, and no untrained layers."""
     model = build_model(run.config, run.tokenizer.vocab_size)
     model.load_state_dict(widen(model, run.model.state_dict()))
     if run.config.model.get("layer_scale") is not None:
@@ -148,7 +148,7 @@ def _frontend_conf(frontend: LogMelFrontend) -> dict[str, Any]:
 
 
 def _trained_decoder(parts: dict[str, Any]) -> dict[str, Any] | None:
-    """The decoder; None if its loss had no weight, since ESPnet's model then has none."""
+    """Returns the node of the decoder; None if its loss had no weight, since ESPnet's model then has no decoder."""
     decoder: dict[str, Any] | None = parts.get("decoder")
     return None if parts["ctc_weight"] == 1.0 else decoder
 
@@ -156,7 +156,7 @@ def _trained_decoder(parts: dict[str, Any]) -> dict[str, Any] | None:
 def _part(
     role: str, node: dict[str, Any] | None, names: dict[str, str], given: tuple[str, ...]
 ) -> dict[str, str | dict[str, Any] | None]:
-    """The name and the settings of the encoder or decoder; without those that ESPnet's model gives it.
+    """Returns the name and the settings of the encoder or decoder, without those that ESPnet's model sets itself.
 
     Raises:
         ValueError: If ESPnet does not know its class.
@@ -202,10 +202,10 @@ def _class_of(name: str, names: dict[str, str]) -> Any:
 
 @torch.inference_mode()
 def _check_same(ours: ASRModel, theirs: ESPnetASRModel) -> None:
-    """Encodes two seconds of noise by both.
+    """Checks that both models encode two seconds of noise to the same frames.
 
     Raises:
-        ValueError: If they differ.
+        ValueError: If the frames differ.
     """
     rate = ours.frontend.input_rate
     audio = 0.1 * torch.randn(1, 2 * rate, generator=torch.Generator().manual_seed(0))
@@ -215,12 +215,12 @@ def _check_same(ours: ASRModel, theirs: ESPnetASRModel) -> None:
     difference = float((ours.encode(batch)[0] - theirs.encode(audio, lens)[0]).abs().max())
     if not difference < _TOLERANCE:
         raise ValueError(
-            f"export espnet: ESPnet's model encodes otherwise than this one, by {difference:.2g}; allowed is "
-            f"{_TOLERANCE:g}. A part of the model is not what ESPnet's class of that name is."
+            f"export espnet: got frames of ESPnet's model that differ from this one's by {difference:.2g}; allowed is "
+            f"{_TOLERANCE:g}. A layer of the model differs from ESPnet's class of the same name."
         )
 
 
-def _readme(run: Run) -> str:
+def _readme(run: FinishedRun) -> str:
     bpe = isinstance(run.tokenizer, SentencePieceTokenizer)
     return README.format(
         name=run.folder.resolve().name,

@@ -1,4 +1,4 @@
-"""A finished run -> a folder in Hugging Face's style, and back; upload when asked."""
+"""A finished run -> a folder as Hugging Face has them, and back; and the upload of such a folder."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from asrsparse import __version__
 from asrsparse.config import build
 from asrsparse.data.tokenizer import Tokenizer, load_tokenizer
-from asrsparse.decoding.runs import Run
+from asrsparse.decoding.runs import FinishedRun
 from asrsparse.environment import portable_command
 from asrsparse.export.packages import require
 from asrsparse.files import atomic_folder, read_json, write_json, write_text
@@ -17,19 +17,21 @@ from asrsparse.masks.compact import fit_to
 from asrsparse.models.asr import ASRModel
 from asrsparse.models.builders import model_node
 from asrsparse.models.trusted import check_layers
-from asrsparse.models.weights import load_weights, save_weights
+from asrsparse.models.weight_files import load_weights, save_weights
 
 
-def export_huggingface(run: Run, output_dir: Path, language: str | None = None, license: str | None = None) -> None:
+def export_huggingface(
+    run: FinishedRun, output_dir: Path, language: str | None = None, license: str | None = None
+) -> None:
     """Writes `model.safetensors`, `config.json`, `config.yaml`, the tokenizer and a model card.
 
-    Paths of this machine do not stand in them: those outside the current folder keep their last part.
+    The files hold no paths of this machine: of those outside the current folder only the last name is kept.
 
     Args:
         run: A finished run.
         output_dir: A new folder.
-        language: Of the speech, a code such as `en`, for the card.
-        license: For the card.
+        language: The language of the speech for the card, a code such as `en`.
+        license: The license for the card.
 
     Raises:
         ValueError: If the folder is not empty, or huggingface_hub is not installed.
@@ -46,8 +48,8 @@ def export_huggingface(run: Run, output_dir: Path, language: str | None = None, 
         write_text(folder / "README.md", card)
 
 
-def model_settings(run: Run) -> dict[str, Any]:
-    """What `load_exported` makes the model of: its node of the configuration."""
+def model_settings(run: FinishedRun) -> dict[str, Any]:
+    """Returns the content of `config.json`, of which `load_exported` builds the model."""
     return {
         "model_type": "asrsparse",
         "architectures": [type(run.model).__name__],
@@ -60,7 +62,7 @@ def model_settings(run: Run) -> dict[str, Any]:
 
 
 def load_exported(folder: Path) -> tuple[ASRModel, Tokenizer]:
-    """Opens a folder of `export_huggingface`, wherever it comes from: it can choose layers, not run code of its own.
+    """Reads a folder of `export_huggingface`; one from elsewhere can choose layers, but not run code of its own.
 
     Returns:
         The model in evaluation mode, and its tokenizer.
@@ -107,14 +109,14 @@ def check_repository(name: str) -> None:
 def upload(folder: Path, repository: str) -> None:
     """Uploads an exported folder to Hugging Face's hub, with the login that `huggingface_hub` knows.
 
-    A repository that does not exist is made, as a private one: to show it to others is for its owner to do.
+    A repository that does not exist is created as a private one; its owner can make it public.
 
     Args:
-        folder: What was exported.
-        repository: OWNER/NAME.
+        folder: The exported folder.
+        repository: The repository, OWNER/NAME.
 
     Raises:
-        OSError: If the hub refuses it; the folder stays.
+        OSError: If the hub refuses the upload; the folder stays.
     """
     from huggingface_hub import HfApi
 

@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 def export_kaldi(data_dir: Path, output_dir: Path, splits: Sequence[str] | None = None, pipes: bool = False) -> Path:
     """Writes one data directory for each split: wav.scp, text, utt2spk, spk2utt, utt2dur, segments, video.scp.
 
-    Sound and mouths stay where they are: the files name them by absolute paths. Copies at other speeds are left out.
-    There is `segments` where an utterance is a part of its recording, `video.scp` where all have a video. An utterance
-    whose id does not begin with its speaker gets the speaker before it, as Kaldi's sorting wants it.
+    Audio and video stay where they are: the files name them by absolute paths. Copies at other speeds are left out.
+    `segments` is written if an utterance is a segment of its recording, `video.scp` if all utterances have a video. An
+    id that does not begin with its speaker gets the speaker before it, which Kaldi's sorting needs.
 
     Args:
-        data_dir: Of a prepared corpus: `data/grid`.
-        output_dir: Gets a folder for each split; what is in it is replaced.
-        splits: Which; by default all that are prepared.
+        data_dir: The folder of a prepared corpus, such as `data/grid`.
+        output_dir: The folder that gets a folder for each split; older files in it are replaced.
+        splits: The splits to write; by default all that are prepared.
         pipes: Whether files other than `.wav` are written as a command of ffmpeg, without which Kaldi's own programs do
             not read them. ESPnet and lhotse read the files, and `corpus=kaldi` runs commands only when asked to.
 
@@ -43,10 +43,10 @@ def export_kaldi(data_dir: Path, output_dir: Path, splits: Sequence[str] | None 
 
 
 def prepared_splits(cuts_dir: Path) -> list[str]:
-    """The splits of a prepared corpus, sorted.
+    """Returns the splits of a prepared corpus, sorted.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no split.
     """
     splits = sorted(path.name.removesuffix("_cuts.jsonl") for path in cuts_dir.glob("*_cuts.jsonl"))
     if not splits:
@@ -60,12 +60,17 @@ def is_perturbed(cut: MonoCut) -> bool:
 
 
 def _name_of(transform: object) -> str:
-    """Of a transform of lhotse, which is an object, or a dictionary once it was read from a file."""
+    """Returns the name of a transform of lhotse: an object, or a dictionary if it was read from a file."""
     return transform["name"] if isinstance(transform, Mapping) else type(transform).__name__
 
 
 def write_data_dir(folder: Path, cuts: Sequence[MonoCut], pipes: bool = False) -> None:
-    """Writes a data directory; arguments as for `export_kaldi`.
+    """Writes a data directory.
+
+    Args:
+        folder: The data directory.
+        cuts: The utterances.
+        pipes: See `export_kaldi`.
 
     Raises:
         ValueError: If an id has spaces, or there is no cut.
@@ -76,7 +81,7 @@ def write_data_dir(folder: Path, cuts: Sequence[MonoCut], pipes: bool = False) -
     whole = all(_is_whole(cut) for cut in cuts)
     recordings = {cut.recording.id: cut for cut in cuts} if not whole else {ids[cut.id]: cut for cut in cuts}
     tables = {
-        "wav.scp": {name: _sound(cut, pipes) for name, cut in recordings.items()},
+        "wav.scp": {name: _audio(cut, pipes) for name, cut in recordings.items()},
         "text": {ids[cut.id]: " ".join(cut.supervisions[0].text.split()) for cut in cuts},
         "utt2spk": {ids[cut.id]: cut.supervisions[0].speaker for cut in cuts},
         "utt2dur": {ids[cut.id]: f"{cut.duration:.4f}" for cut in cuts},
@@ -94,10 +99,10 @@ def write_data_dir(folder: Path, cuts: Sequence[MonoCut], pipes: bool = False) -
 
 
 def utterance_id(cut: MonoCut) -> str:
-    """A cut's id, behind its speaker if it does not begin with it.
+    """Returns the id of a cut, behind its speaker if it does not begin with it.
 
     Raises:
-        ValueError: If the speaker is not known, or there are spaces in one of them.
+        ValueError: If the speaker is not known, or a name has spaces.
     """
     speaker = cut.supervisions[0].speaker
     for what, value in (("id", cut.id), ("speaker", speaker), ("recording", cut.recording.id)):
@@ -111,7 +116,7 @@ def _is_whole(cut: MonoCut) -> bool:
     return bool(cut.id == cut.recording.id and cut.start == 0.0 and cut.duration == cut.recording.duration)
 
 
-def _sound(cut: MonoCut, pipes: bool) -> str:
+def _audio(cut: MonoCut, pipes: bool) -> str:
     (source,) = cut.recording.sources
     path = Path(source.source).absolute()
     if pipes and path.suffix != ".wav":
@@ -132,7 +137,7 @@ def _by_speaker(cuts: Iterable[MonoCut], ids: Mapping[str, str]) -> dict[str, st
 
 
 def _seconds(value: float) -> str:
-    """Without an exponent, which not every program reads.
+    """Returns seconds without an exponent, which not every program reads.
 
     Example:
         >>> _seconds(0.00001), _seconds(12.0)

@@ -57,7 +57,7 @@ def _kaldi(data_dir: Path, output_dir: Path, pipes: str = "false") -> None:
 
 
 KINDS: dict[str, Callable[..., None]] = {"espnet": _espnet, "huggingface": _huggingface, "onnx": _onnx, "kaldi": _kaldi}
-"""What can be written: functions of a source folder, an output folder, and options."""
+"""The kinds of export: functions of a source folder, an output folder, and options."""
 
 
 def export(kind: str, source_dir: Path, output_dir: Path, options: Mapping[str, str]) -> None:
@@ -65,12 +65,12 @@ def export(kind: str, source_dir: Path, output_dir: Path, options: Mapping[str, 
 
     Args:
         kind: One of `KINDS`.
-        source_dir: What is exported: for models, the folder of a finished run.
+        source_dir: The folder to export: of a finished run, or for `kaldi` of a prepared corpus.
         output_dir: A new folder.
-        options: Those of the kind.
+        options: The options of the kind.
 
     Raises:
-        ValueError: If there is no such kind or option, or the kind refuses what it is given.
+        ValueError: If there is no such kind or option, or the source cannot be exported so.
     """
     if kind not in KINDS:
         close = difflib.get_close_matches(kind, KINDS, n=1)

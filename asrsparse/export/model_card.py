@@ -1,4 +1,4 @@
-"""The model card: what a model is, and what it reached, for those who find it on a hub."""
+"""The model card: what a model is, how it was trained, and its error rates."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from asrsparse.decoding.runs import Run
+from asrsparse.decoding.runs import FinishedRun
 from asrsparse.environment import portable_command
 from asrsparse.files import read_json
 from asrsparse.reports.tables import format_rate
@@ -67,11 +67,11 @@ with torch.inference_mode():
 """
 
 
-def model_card(run: Run, language: str | None = None, license: str | None = None) -> str:
-    """The text of `README.md`: metadata as Hugging Face's hub reads it, the table of results, and how to use it.
+def model_card(run: FinishedRun, language: str | None = None, license: str | None = None) -> str:
+    """Returns the text of `README.md`: metadata for Hugging Face's hub, the table of results, and how to use the model.
 
     Args:
-        run: A finished run; what it decoded and scored stands in the table.
+        run: A finished run, whose decoded and scored test sets are in the table.
         language: A code such as `en`; None if it is not known.
         license: As the hub names it, such as `apache-2.0`; None leaves it out.
     """
@@ -100,13 +100,13 @@ def model_card(run: Run, language: str | None = None, license: str | None = None
 
 
 def read_scores(run_dir: Path) -> list[dict[str, Any]]:
-    """What was decoded and scored in a run's folder, by the name of the decoding: decode.json and score.json in one."""
+    """Returns decode.json and score.json, joined, for each scored decoding of a run, sorted by the decoding's name."""
     folders = sorted(path.parent for path in run_dir.glob("decode_*/score.json"))
     return [read_json(folder / "decode.json") | read_json(folder / "score.json") for folder in folders]
 
 
-def _eval_results(run: Run, record: dict[str, Any]) -> list[EvalResult]:
-    """WER and CER of one decoding, in per cent."""
+def _eval_results(run: FinishedRun, record: dict[str, Any]) -> list[EvalResult]:
+    """Returns WER and CER of one decoding, in per cent."""
     corpus, condition = run.config.corpus.name, _condition(record)
     return [
         EvalResult(
@@ -128,7 +128,7 @@ def _condition(record: dict[str, Any]) -> str:
 
 
 def _results(scores: Sequence[dict[str, Any]]) -> str:
-    """The table; intervals are 95 %, by bootstrap."""
+    """Returns the table of error rates with 95 % intervals by bootstrap."""
     if not scores:
         return "Nothing was decoded and scored before this export."
     columns = ["test set", "condition", "decoding", "WER % [95 %]", "CER % [95 %]", "utterances", "words", "command"]
@@ -148,10 +148,10 @@ def _results(scores: Sequence[dict[str, Any]]) -> str:
     return _table(columns, rows)
 
 
-def _training(run: Run) -> str:
+def _training(run: FinishedRun) -> str:
     train = run.train
     values = {
-        "hours heard": f"{train['hours_heard']:.2f}",
+        "hours of speech": f"{train['hours_heard']:.2f}",
         "training s": f"{train['train_seconds']:.0f}",
         "epochs": str(train["epochs"]),
         "density": f"{train['density']:.3f}",
@@ -167,5 +167,5 @@ def _table(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
 
 
-def _name(run: Run) -> str:
+def _name(run: FinishedRun) -> str:
     return f"{run.config.recipe_name}-{run.config.name}"

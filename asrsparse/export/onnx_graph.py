@@ -1,7 +1,7 @@
 """A finished run -> encoder and CTC as an ONNX graph, checked with onnxruntime against PyTorch.
 
-The graph reads what the model reads: waveforms, since the spectrogram is in it, mouths, or both; and it gives log
-probabilities. The attention decoder stays behind.
+The graph reads the modalities of the model: waveforms (the spectrogram is in the graph), video of the mouth region, or
+both. It computes log probabilities. The attention decoder is not in it.
 
 Shape legend: B utterances, T samples, N samples of a window, S spectral bins, F feature rows, D mel bins, E encoder
 frames, V vocabulary.
@@ -20,14 +20,13 @@ from torch import Tensor, nn
 
 from asrsparse import __version__
 from asrsparse.data.batch import Batch
-from asrsparse.decoding.runs import Run
+from asrsparse.decoding.runs import FinishedRun
 from asrsparse.export.packages import require
 from asrsparse.files import atomic_folder, write_json, write_text
 from asrsparse.models.asr import BLANK, ASRModel
 from asrsparse.models.frontends import LogMelFrontend
-from asrsparse.models.time_pruning import ENCODER_FRAMES_PER_SECOND
 from asrsparse.models.visual import SmallVisualFrontend, VisualFrontend
-from asrsparse.video.io import FRAMES_PER_SECOND
+from asrsparse.rates import FRAMES_PER_SECOND
 
 logger = logging.getLogger(__name__)
 
@@ -58,18 +57,18 @@ _EXAMPLES = {
 audio = numpy.zeros((1, {sampling_rate}), dtype=numpy.float32)  # one second, {sampling_rate} samples
 log_probs, frames = session.run(None, {{"audio": audio, "audio_lens": numpy.array([audio.shape[1]])}})""",
     ("video",): """\
-video = numpy.zeros((1, 25, 96, 96), dtype=numpy.uint8)  # grey mouths, 25 a second
+video = numpy.zeros((1, 25, 96, 96), dtype=numpy.uint8)  # grey mouth regions, 25 a second
 log_probs, frames = session.run(None, {{"video": video, "video_lens": numpy.array([video.shape[1]])}})""",
     ("audio", "video"): """\
 audio = numpy.zeros((1, {sampling_rate}), dtype=numpy.float32)  # one second, {sampling_rate} samples
-video = numpy.zeros((1, 25, 96, 96), dtype=numpy.uint8)  # grey mouths, 25 a second
+video = numpy.zeros((1, 25, 96, 96), dtype=numpy.uint8)  # grey mouth regions, 25 a second
 lens = {{"audio_lens": numpy.array([audio.shape[1]]), "video_lens": numpy.array([video.shape[1]])}}
 log_probs, frames = session.run(None, {{"audio": audio, "video": video, **lens}})""",
 }
 
 
-def export_onnx(run: Run, output_dir: Path) -> None:
-    """Writes `model.onnx`, `onnx.json`, the tokenizer and `README.md`, if onnxruntime computes what PyTorch does.
+def export_onnx(run: FinishedRun, output_dir: Path) -> None:
+    """Writes `model.onnx`, `onnx.json`, the tokenizer and `README.md`, if onnxruntime and PyTorch agree.
 
     Args:
         run: A finished run.
@@ -92,22 +91,22 @@ def export_onnx(run: Run, output_dir: Path) -> None:
     logger.info("%s: onnxruntime gives what PyTorch gives, within %g.", output_dir, TOLERANCE)
 
 
-def _readme(run: Run) -> str:
+def _readme(run: FinishedRun) -> str:
     example = _EXAMPLES[run.model.modalities].format(sampling_rate=run.sampling_rate)
     return README.format(name=run.folder.resolve().name, opset=OPSET, example=example)
 
 
 def _check_exportable(model: ASRModel) -> None:
-    """Refuses parts for which ONNX's exporter has no words.
+    """Refuses layers that PyTorch's exporter cannot write.
 
     Raises:
-        ValueError: If there is one.
+        ValueError: If the model has such a layer.
     """
     for stream in _streams(model):
         if not isinstance(stream.frontend, LogMelFrontend | VisualFrontend):
             raise ValueError(
                 f"export onnx: got the front-end {type(stream.frontend).__name__}, allowed are log-mel features and "
-                "mouths: PyTorch's exporter cannot write its pooling to a number of rows that depends on the input."
+                "visual front-ends: PyTorch's exporter cannot write a pooling whose size depends on the input."
             )
         if not isinstance(stream.encoder, ConformerEncoder):
             raise ValueError(
@@ -122,11 +121,11 @@ def _streams(model: Any) -> list[Any]:
 # ------------------------------------------------------------------------------------------------------------ the graph
 
 
-class Recogniser(nn.Module):
-    """The modalities and their lengths -> log probabilities (B, E, V) and their lengths (B,).
+class EncoderAndCTC(nn.Module):
+    """The exported module: modalities and their lengths -> log probabilities (B, E, V) and their lengths (B,).
 
     Args:
-        model: A trained one, in evaluation mode.
+        model: A trained model, in evaluation mode.
     """
 
     def __init__(self, model: ASRModel) -> None:
@@ -135,7 +134,7 @@ class Recogniser(nn.Module):
         self.names = [name for modality in model.modalities for name in (modality, f"{modality}_lens")]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Takes its inputs in the order of `names`."""
+        """Computes log probabilities and their lengths of inputs in the order of `names`."""
         given = dict(zip(self.names, inputs, strict=True))
         lens = inputs[1]
         batch = Batch(
@@ -153,7 +152,7 @@ class Recogniser(nn.Module):
 
 
 class LogMelByProducts(nn.Module):
-    """Log-mel energies by matrix products, where ESPnet's take complex numbers, of which the exporter knows nothing.
+    """Log-mel energies by matrix products; ESPnet's use complex numbers, which the exporter does not support.
 
     The products are in float64: sums of hundreds of float32 would lose faint bins beside loud ones, which a fast
     Fourier transform does not.
@@ -177,7 +176,7 @@ class LogMelByProducts(nn.Module):
         self.register_buffer("sines", window * angles.sin(), persistent=False)
 
     def forward(self, audio: Tensor, audio_lens: Tensor) -> tuple[Tensor, Tensor]:
-        """Computes (B, F, D) and lengths (B,) of waveforms (B, T); rows behind the lengths are not zero."""
+        """Computes rows (B, F, D) and their numbers (B,) of waveforms (B, T); rows behind the lengths are not zero."""
         n_fft, length = self.stft.n_fft, self.stft.win_length
         mirrored = F.pad(audio[:, None], (n_fft // 2, n_fft // 2), mode="reflect")[:, 0]
         starts = torch.arange(self.begin, mirrored.size(1) - n_fft + 1 + self.begin, self.hop_length)
@@ -188,14 +187,14 @@ class LogMelByProducts(nn.Module):
 
 
 def write_graph(model: ASRModel, path: Path) -> None:
-    """Writes the graph; by the exporter that traces, since the other one wants onnxscript."""
-    recogniser = Recogniser(_traceable(model)).eval()
-    names = recogniser.names
+    """Writes the graph of a model, by the exporter that traces, since the other one needs onnxscript."""
+    graph = EncoderAndCTC(_traceable(model)).eval()
+    names = graph.names
     axes = {name: {0: "utterances"} | ({} if name.endswith("_lens") else {1: f"{name}_length"}) for name in names}
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # of constants: whether they should be none, `check_graph` finds out
+        warnings.simplefilter("ignore")  # about constants in the graph; `check_graph` finds out whether they are right
         torch.onnx.export(
-            recogniser,
+            graph,
             _noise(model, 2, 1.0),
             str(path),
             input_names=names,
@@ -207,7 +206,7 @@ def write_graph(model: ASRModel, path: Path) -> None:
 
 
 def _traceable(model: ASRModel) -> ASRModel:
-    """A copy that computes the same without what tracing takes for constants."""
+    """Returns a copy that computes the same without operations whose results tracing would write as constants."""
     traced = copy.deepcopy(model)
     for stream in _streams(traced):
         if isinstance(stream.frontend, LogMelFrontend):
@@ -221,7 +220,7 @@ def _traceable(model: ASRModel) -> ASRModel:
 
 
 def _give_pad_mask(encoder: nn.Module, inputs: Any, options: Any) -> Any:
-    """ESPnet's conformer takes a ready pad mask (B, F), True for padding; its own would be of a constant size."""
+    """Gives ESPnet's conformer its pad mask (B, F), True for padding; one made inside would have a constant size."""
     features, lens = inputs
     return inputs, options | {"masks": torch.arange(features.size(1)) >= lens[:, None]}
 
@@ -233,7 +232,7 @@ def check_graph(model: ASRModel, path: Path) -> list[dict[str, float]]:
     """Compares onnxruntime with PyTorch on batches of noise, of several sizes and lengths.
 
     Returns:
-        Of each batch: utterances, seconds, and the largest difference of a log probability.
+        The utterances, the seconds and the largest difference of a log probability, for each batch.
 
     Raises:
         ValueError: If they differ by more than `TOLERANCE`, or in the number of frames.
@@ -241,13 +240,13 @@ def check_graph(model: ASRModel, path: Path) -> list[dict[str, float]]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    recogniser = Recogniser(model)
+    graph = EncoderAndCTC(model)
     checked = []
     for utterances, seconds in CHECKED:
         inputs = _noise(model, utterances, seconds)
         with torch.inference_mode():
-            expected, frames = recogniser(*inputs)
-        found = session.run(None, {name: v.numpy() for name, v in zip(recogniser.names, inputs, strict=True)})
+            expected, frames = graph(*inputs)
+        found = session.run(None, {name: v.numpy() for name, v in zip(graph.names, inputs, strict=True)})
         difference = _difference(expected, frames, torch.from_numpy(found[0]), torch.from_numpy(found[1]))
         if not difference <= TOLERANCE:
             raise ValueError(
@@ -259,7 +258,7 @@ def check_graph(model: ASRModel, path: Path) -> list[dict[str, float]]:
 
 
 def _difference(expected: Tensor, frames: Tensor, found: Tensor, found_frames: Tensor) -> float:
-    """The largest difference before the ends of the utterances; infinite if these are not the same."""
+    """Returns the largest difference before the ends of the utterances; infinite if their lengths differ."""
     if frames.tolist() != found_frames.tolist() or expected.shape != found.shape:
         return float("inf")
     belongs = torch.arange(expected.size(1)) < frames[:, None]
@@ -267,7 +266,7 @@ def _difference(expected: Tensor, frames: Tensor, found: Tensor, found_frames: T
 
 
 def _noise(model: ASRModel, utterances: int, seconds: float) -> tuple[Tensor, ...]:
-    """Modalities and lengths, as `Recogniser` takes them; the first utterance is the longest."""
+    """Returns noise as modalities and lengths, in the order of `EncoderAndCTC`; the first utterance is the longest."""
     generator = torch.Generator().manual_seed(0)
     shares = torch.linspace(1.0, 0.7, utterances)
     inputs: list[Tensor] = []
@@ -286,10 +285,10 @@ def _noise_of(modality: str, lens: Tensor, generator: torch.Generator) -> Tensor
     return pictures * belongs[:, :, None, None]
 
 
-# --------------------------------------------------------------------------------------------------------- what it says
+# ----------------------------------------------------------------------------------------------------- the description
 
 
-def _describe(run: Run) -> dict[str, Any]:
+def _describe(run: FinishedRun) -> dict[str, Any]:
     import onnx
     import onnxruntime
 
@@ -315,15 +314,15 @@ def _describe(run: Run) -> dict[str, Any]:
 
 
 def _longest_seconds(model: ASRModel) -> float:
-    """For how long the positions reach that are written into the graph: from E - 1 to 1 - E for E frames."""
+    """Returns the seconds of the longest input: the graph holds positions from E - 1 to 1 - E for E frames."""
     positions: list[int] = [
         m.pe.size(1) for stream in _streams(model) for m in stream.encoder.modules() if hasattr(m, "pe")
     ]
-    return (min(positions) + 1) / 2 / ENCODER_FRAMES_PER_SECOND
+    return (min(positions) + 1) / 2 / FRAMES_PER_SECOND
 
 
 def _add_metadata(path: Path, values: dict[str, Any]) -> None:
-    """Writes properties into the graph's own file, after a look at whether it is well-formed."""
+    """Writes properties into the file of the graph, after a check that it is well-formed."""
     import onnx
 
     graph = onnx.load(path)

@@ -1,4 +1,4 @@
-"""Models: front-ends, and the recogniser made of ESPnet's parts."""
+"""Models: front-ends, and the recogniser made of ESPnet's layers."""
 
 import contextlib
 import io

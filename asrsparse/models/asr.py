@@ -1,7 +1,7 @@
 """The recogniser: front-end -> ESPnet conformer -> CTC and attention losses, one per utterance.
 
-It hears or sees, by what its front-end reads; with a `VideoStream` it hears and sees. Attributes carry ESPnet's names
-(`encoder`, `decoder`, `ctc`), so that a trained model opens in ESPnet.
+Its front-end reads audio or video; with a `VideoStream` it reads both. Attributes carry ESPnet's names (`encoder`,
+`decoder`, `ctc`), so that a trained model opens in ESPnet.
 
 Shape legend: B utterances, E encoder frames, H model width, U tokens, V vocabulary.
 """
@@ -22,34 +22,36 @@ from asrsparse.models.dropout import use_byte_dropout
 from asrsparse.models.frontends import Frontend
 from asrsparse.models.residual import add_layer_scale, scale_residual_branches
 from asrsparse.models.streams import VideoStream, encode_stream, prepare_encoder
-from asrsparse.models.time_pruning import ENCODER_FRAMES_PER_SECOND, SEGMENT_LEVELS, TimePruning
+from asrsparse.models.time_pruning import SEGMENT_LEVELS, TimePruning
 from asrsparse.pruning import AllTime, SegmentPruner
+from asrsparse.rates import FRAMES_PER_SECOND
 
 BLANK = 0
+"""The token of CTC's blank."""
 
 
 @dataclass
 class Losses:
-    """Losses of a batch, each divided by the utterance's own number of tokens.
+    """The losses of a batch, each divided by the utterance's own number of tokens.
 
     Attributes:
         total: The loss to train on and to score by (B,): CTC and attention, mixed by the CTC weight.
-        ctc: CTC loss (B,).
-        attention: Label-smoothed cross-entropy of the decoder (B,); zero without a decoder.
-        heard_share: The share of the batch's time that the encoder heard, in (0, 1].
+        ctc: The CTC loss (B,).
+        attention: The label-smoothed cross-entropy of the decoder (B,); zero without a decoder.
+        kept_share: The share of the batch's time that segment pruning kept, in (0, 1].
     """
 
     total: torch.Tensor
     ctc: torch.Tensor
     attention: torch.Tensor
-    heard_share: float = 1.0
+    kept_share: float = 1.0
 
 
 def best_path(log_probs: torch.Tensor) -> list[int]:
     """Decodes by CTC alone: the likeliest token of each frame, repeats merged, blanks dropped (Graves et al. 2006).
 
     Args:
-        log_probs: Of the tokens in each frame (E, V).
+        log_probs: The log probabilities of the tokens in each frame (E, V).
 
     Example:
         >>> best_path(torch.eye(3)[[1, 1, 0, 1, 2, 2]])
@@ -66,20 +68,21 @@ class ASRModel(torch.nn.Module):
     divided by the utterance's own number of tokens.
 
     Args:
-        vocab_size: V; token 0 is the blank, the last one starts and ends sentences.
-        frontend: Audio or video -> features.
-        encoder: An ESPnet encoder on those features.
+        vocab_size: The number of tokens V; token 0 is the blank, the last one starts and ends sentences.
+        frontend: Turns audio or video into feature rows.
+        encoder: An ESPnet encoder on those rows.
+        ctc_weight: The share of the CTC loss in the total, in [0, 1]; 1 needs no decoder.
+        label_smoothing: The label smoothing of the decoder's cross-entropy, in [0, 1).
         decoder: An ESPnet decoder; None trains by CTC alone.
-        specaug: ESPnet's SpecAugment, in training only; None for none.
-        ctc_weight: Share of the CTC loss in the total, in [0, 1]; 1 needs no decoder.
-        label_smoothing: Of the decoder's cross-entropy, in [0, 1).
-        segments: Which of an utterance's time training hears; None for all of it.
-        segments_level: Where the rest is cut away: `waveform`, `feature`, or `frontend`, behind the subsampling.
-        layer_scale: Where the learnable factors on the residual branches start, positive, see `add_layer_scale`; None
-            for no such factors.
-        residual_scale: What the initial weights of the last layer of each residual branch are multiplied with, at
-            least 0, see `scale_residual_branches`; 1 leaves them.
-        video: What a model that hears has beside it to see as well; None for one modality.
+        specaug: ESPnet's SpecAugment, used in training only; None for none.
+        segments: Chooses the chunks of time of each utterance that training keeps; None keeps all time.
+        segments_level: The place where the other chunks are cut away: `waveform`, `feature`, or `frontend`, which is
+            behind the subsampling.
+        layer_scale: The initial value of the learnable factors on the residual branches, positive, see
+            `add_layer_scale`; None for no such factors.
+        residual_scale: The factor on the initial weights of the last layer of each residual branch, at least 0, see
+            `scale_residual_branches`; 1 leaves them.
+        video: The second stream of a model that reads audio and video; None for a model of one modality.
 
     Attributes:
         modalities: What the model reads of a batch: `audio`, `video` or both.
@@ -94,10 +97,10 @@ class ASRModel(torch.nn.Module):
         vocab_size: int,
         frontend: Frontend,
         encoder: AbsEncoder,
+        ctc_weight: float,
+        label_smoothing: float,
         decoder: AbsDecoder | None = None,
         specaug: AbsSpecAug | None = None,
-        ctc_weight: float = 0.3,
-        label_smoothing: float = 0.1,
         segments: SegmentPruner | None = None,
         segments_level: str = "feature",
         layer_scale: float | None = None,
@@ -106,11 +109,12 @@ class ASRModel(torch.nn.Module):
     ) -> None:
         super().__init__()
         if not 0.0 <= ctc_weight <= 1.0:
-            raise ValueError(f"model.ctc_weight: got {ctc_weight}, allowed is [0, 1].")
+            raise ValueError(f"ctc_weight: got {ctc_weight}, allowed is [0, 1].")
         if decoder is None and ctc_weight < 1.0:
-            raise ValueError(f"model.ctc_weight: got {ctc_weight} without a decoder; allowed is 1, or add a decoder.")
+            raise ValueError(f"ctc_weight: got {ctc_weight} without a decoder; allowed is 1, or add a decoder.")
         if segments_level not in SEGMENT_LEVELS:
-            raise ValueError(f"segments.level: got {segments_level!r}, allowed are {', '.join(SEGMENT_LEVELS)}.")
+            raise ValueError(f"segments_level: got {segments_level!r}, allowed are {', '.join(SEGMENT_LEVELS)}.")
+        _check_scales(layer_scale, residual_scale)
         self.vocab_size = vocab_size
         self.frontend = frontend
         self.specaug = specaug
@@ -125,7 +129,7 @@ class ASRModel(torch.nn.Module):
         self.video = video
         self.modalities = (frontend.reads,) if video is None else (frontend.reads, video.frontend.reads)
         if "video" in self.modalities:
-            self.segments.check_rate(ENCODER_FRAMES_PER_SECOND)
+            self.segments.check_rate(FRAMES_PER_SECOND)
         # PyTorch's own initial values leave CTC, for hundreds of updates, with one template of where letters fall.
         initialize(self, "xavier_uniform")
         if residual_scale != 1.0:
@@ -136,7 +140,7 @@ class ASRModel(torch.nn.Module):
 
     @property
     def sos_eos(self) -> int:
-        """The token that starts and ends a sentence."""
+        """The id of the token that starts and ends a sentence."""
         return self.vocab_size - 1
 
     def forward(self, batch: Batch) -> Losses:
@@ -146,7 +150,7 @@ class ASRModel(torch.nn.Module):
         log_probs = self.ctc_log_probs(encoded)
         pruning.observe(log_probs[..., BLANK])
         losses = self._losses(log_probs, encoded, encoded_lens, batch)
-        losses.heard_share = pruning.heard_share
+        losses.kept_share = pruning.kept_share
         return losses
 
     def validate(self, batch: Batch) -> tuple[Losses, list[list[int]]]:
@@ -165,7 +169,7 @@ class ASRModel(torch.nn.Module):
         return self._encode(batch, TimePruning(AllTime()))
 
     def _encode(self, batch: Batch, pruning: TimePruning) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encodes what is left of each utterance, and fuses what is heard and seen."""
+        """Encodes what pruning leaves of each utterance, and fuses audio and video."""
         encoded = encode_stream(self, batch, pruning)
         if self.video is None:
             return encoded
@@ -173,7 +177,7 @@ class ASRModel(torch.nn.Module):
         return fused
 
     def ctc_log_probs(self, encoded: torch.Tensor) -> torch.Tensor:
-        """Log probabilities (B, E, V) of tokens in each encoder frame, in float32."""
+        """Returns the log probabilities (B, E, V) of tokens in each encoder frame, in float32."""
         logits: torch.Tensor = self.ctc.ctc_lo(encoded)
         return logits.float().log_softmax(dim=-1)
 
@@ -210,3 +214,14 @@ class ASRModel(torch.nn.Module):
             reduction="none",
         )
         return losses.sum(dim=1) / (batch.token_lens + 1)
+
+
+def _check_scales(layer_scale: float | None, residual_scale: float) -> None:
+    """Refuses scales of residual branches that are outside their range, under the names of `ASRModel`."""
+    if layer_scale is not None and not 0.0 < layer_scale < float("inf"):
+        raise ValueError(
+            f"layer_scale: got {layer_scale}, allowed is a positive number, or null for no LayerScale. "
+            "Branches that start at zero are model.residual_scale=0."
+        )
+    if not 0.0 <= residual_scale < float("inf"):
+        raise ValueError(f"residual_scale: got {residual_scale}, allowed are 0 and more; 1 leaves the initial weights.")

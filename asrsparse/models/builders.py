@@ -1,4 +1,4 @@
-"""A configuration -> the recogniser that it describes, freshly initialised or with the weights of a finished run."""
+"""A configuration -> the recogniser that it describes, with initial weights or with those of a finished run."""
 
 from pathlib import Path
 from typing import Any
@@ -9,19 +9,32 @@ from asrsparse.config import build
 from asrsparse.data.tokenizer import Tokenizer
 from asrsparse.masks.compact import fit_to
 from asrsparse.models.asr import ASRModel
-from asrsparse.models.weights import first_reason, load_weights
+from asrsparse.models.time_pruning import SEGMENT_LEVELS
+from asrsparse.models.weight_files import first_reason, load_weights
 from asrsparse.pruning import ScoreTable, SegmentPruner
 
 
 def build_model(config: DictConfig, vocab_size: int, segments: SegmentPruner | None = None) -> ASRModel:
-    """The recogniser of a configuration, freshly initialised; trained on segments only if it is given their pruner."""
+    """Builds the recogniser of a configuration, with initial weights.
+
+    Args:
+        config: The composed configuration.
+        vocab_size: The number of tokens.
+        segments: Chooses the chunks of time that training keeps; None keeps all time.
+
+    Raises:
+        ValueError: If a value of the configuration is outside its range.
+    """
+    level = config.segments.level
+    if level not in SEGMENT_LEVELS:
+        raise ValueError(f"segments.level: got {level!r}, allowed are {', '.join(SEGMENT_LEVELS)}.")
     known = OmegaConf.create({"model": model_node(config, vocab_size)})
-    model: ASRModel = build(known.model, segments=segments, segments_level=config.segments.level)
+    model: ASRModel = build(known.model, segments=segments, segments_level=level)
     return model
 
 
 def model_node(config: DictConfig, vocab_size: int) -> dict[str, Any]:
-    """The node `model` of a configuration as plain values; the number of tokens is only known with the tokenizer."""
+    """Returns the node `model` of a configuration as plain values, with the number of tokens of the tokenizer."""
     known = OmegaConf.merge(config, {"vocab_size": vocab_size})  # a copy: the caller's configuration stays as it is
     node = OmegaConf.to_container(known.model, resolve=True)
     assert isinstance(node, dict)
@@ -29,17 +42,26 @@ def model_node(config: DictConfig, vocab_size: int) -> dict[str, Any]:
 
 
 def build_segments(config: DictConfig, utterances: ScoreTable) -> SegmentPruner:
-    """The pruner of time within the training utterances."""
+    """Builds the segment pruner of a configuration.
+
+    Args:
+        config: The composed configuration.
+        utterances: The training utterances, of which a table of blanks may hold what the model found.
+    """
     blanks = build(config.segments.blanks, utterances=utterances)
     segments: SegmentPruner = build(config.segments.pruner, blanks=blanks)
     return segments
 
 
 def load_model(config: DictConfig, tokenizer: Tokenizer) -> ASRModel:
-    """The finished model of a run, for decoding; a compacted one with its smaller layers.
+    """Reads the finished model of a run, in evaluation mode; a compacted one has its smaller layers.
+
+    Args:
+        config: The composed configuration of the run, whose `run_dir` holds the model.
+        tokenizer: The tokenizer of the model.
 
     Raises:
-        ValueError: If there is none, or it is of another configuration.
+        ValueError: If there is no model, or it is of another configuration.
     """
     model = build_model(config, tokenizer.vocab_size)
     path = Path(config.run_dir) / "model.safetensors"

@@ -1,4 +1,4 @@
-"""Dropout that does not wait for its random numbers.
+"""Dropout with cheap random numbers.
 
 On a CPU PyTorch draws one 32-bit number for each element, on one thread: a seventh of a bf16 training step of a small
 conformer. A byte for each element is enough.
@@ -27,7 +27,7 @@ class ByteDropout(torch.nn.Dropout):
 
 
 def use_byte_dropout(model: torch.nn.Module) -> None:
-    """Puts a `ByteDropout` in the place of each of a model's `Dropout` layers."""
+    """Replaces each `Dropout` layer of a model by a `ByteDropout`."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is torch.nn.Dropout:

@@ -1,6 +1,6 @@
-"""Front-ends: waveform -> feature rows.
+"""Front-ends: what all of them have in common, and log-mel features of a waveform.
 
-Shape legend: B utterances, T samples, F feature rows of 10 ms, D mel bins.
+Shape legend: B utterances, T samples, V video frames, F feature rows, D features (here mel bins).
 """
 
 from typing import ClassVar, Protocol
@@ -9,15 +9,17 @@ import torch
 import torch.nn.functional as F
 from espnet2.asr.frontend.default import DefaultFrontend
 
+from asrsparse.rates import FEATURES_PER_SECOND, SAMPLING_RATE
+
 
 class Frontend(Protocol):
-    """What stands before an encoder: one modality of a batch -> feature rows.
+    """The layers before an encoder, which turn one modality of a batch into feature rows.
 
     Attributes:
         reads: The modality, `audio` or `video`.
-        learned: Whether it has weights. Its rows say nothing of loudness then, and take long to make.
-        input_rate: Samples or video frames per second of what it reads.
-        output_rate: Rows per second of what it gives.
+        learned: Whether it has weights. If so, its rows do not show loudness, and take long to compute.
+        input_rate: Samples or video frames per second that it reads.
+        output_rate: Feature rows per second that it computes.
     """
 
     @property
@@ -33,26 +35,34 @@ class Frontend(Protocol):
     def output_rate(self) -> int: ...  # noqa: D102
 
     def __call__(self, values: torch.Tensor, lens: torch.Tensor, /) -> tuple[torch.Tensor, torch.Tensor]:
-        """Turns values (B, ...), zero behind `lens` (B,), into rows (B, F, D), zero behind their lengths, and these."""
+        """Computes feature rows.
+
+        Args:
+            values: Waveforms (B, T) or video (B, V, 96, 96), zero behind `lens`.
+            lens: Samples or video frames of each utterance (B,).
+
+        Returns:
+            Rows (B, F, D), zero behind their lengths, and their lengths (B,).
+        """
 
 
 class LogMelFrontend(torch.nn.Module):
     """Log-mel energies, each utterance normalised to zero mean and unit variance in every bin.
 
-    ESPnet's own layers make the features. Its `UtteranceMVN` counts padding into the variance, so that features would
-    depend on who shares the batch; the normalisation here does not. Nor do the windows at the end of an utterance: what
-    they see behind it is the utterance mirrored, in a batch as alone.
+    ESPnet's own layers compute the energies. Its `UtteranceMVN` counts padding into the variance, so that features
+    would depend on the other utterances of the batch; the normalisation here does not. Nor do the windows at the end of
+    an utterance: they reach into the mirrored utterance, in a batch as alone.
 
     Args:
         sampling_rate: Samples per second of the waveforms.
-        num_mel_bins: D.
+        num_mel_bins: The number of mel bins D.
     """
 
     reads: ClassVar[str] = "audio"
     learned: ClassVar[bool] = False
-    output_rate: ClassVar[int] = 100
+    output_rate: ClassVar[int] = FEATURES_PER_SECOND
 
-    def __init__(self, sampling_rate: int = 16000, num_mel_bins: int = 80) -> None:
+    def __init__(self, sampling_rate: int = SAMPLING_RATE, num_mel_bins: int = 80) -> None:
         super().__init__()
         self.input_rate = sampling_rate
         window = sampling_rate * 25 // 1000
@@ -61,7 +71,7 @@ class LogMelFrontend(torch.nn.Module):
             fs=sampling_rate,
             n_fft=n_fft,
             win_length=window,
-            hop_length=sampling_rate // 100,
+            hop_length=sampling_rate // FEATURES_PER_SECOND,
             n_mels=num_mel_bins,
             frontend_conf=None,
         )
@@ -71,7 +81,7 @@ class LogMelFrontend(torch.nn.Module):
 
         Args:
             audio: Waveforms (B, T).
-            audio_lens: Samples of each (B,).
+            audio_lens: Samples of each utterance (B,).
 
         Returns:
             Features (B, F, D), zero behind their lengths, and their lengths (B,).
@@ -84,15 +94,15 @@ class LogMelFrontend(torch.nn.Module):
 
 
 def mirror_ends(audio: torch.Tensor, audio_lens: torch.Tensor, size: int) -> torch.Tensor:
-    """Continues each utterance behind its end by itself, backwards, as a centred spectrogram does with one alone.
+    """Appends to each utterance its own last samples, backwards, as a centred spectrogram does with one alone.
 
     Args:
         audio: Waveforms (B, T).
-        audio_lens: Samples of each (B,).
-        size: Samples to continue them by.
+        audio_lens: Samples of each utterance (B,).
+        size: The number of samples to append.
 
     Returns:
-        (B, T + size).
+        The longer waveforms (B, T + size).
 
     Example:
         >>> mirror_ends(torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0]]), torch.tensor([4, 3]), size=2).tolist()
@@ -107,12 +117,12 @@ def normalise_utterances(features: torch.Tensor, feature_lens: torch.Tensor, flo
     """Brings every bin of every utterance to zero mean and unit variance over its own rows.
 
     Args:
-        features: (B, F, D).
-        feature_lens: Rows of each (B,).
-        floor: Smallest standard deviation to divide by.
+        features: Feature rows (B, F, D).
+        feature_lens: Rows of each utterance (B,).
+        floor: The smallest standard deviation to divide by.
 
     Returns:
-        (B, F, D), zero behind `feature_lens`.
+        The normalised rows (B, F, D), zero behind `feature_lens`.
 
     Example:
         >>> normalise_utterances(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([2])).flatten().tolist()

@@ -1,11 +1,11 @@
-"""Padding that no utterance sees: an ESPnet encoder gives it the same frames alone and in any batch.
+"""Padding without effect: an ESPnet encoder gives an utterance the same frames alone and in any batch.
 
-Two places of ESPnet's conformer look behind the end of an utterance, where others of its batch go on. The subsampling
-counts frames as valid that it made of rows behind the end, up to one for each utterance; and the depthwise convolution
-of each block takes in its neighbours' frames, where alone it finds zeros. Here the former frames are no longer valid,
-and the latter are zero. No weight is added, moved or renamed.
+Two places of ESPnet's conformer read what stands behind the end of an utterance in a batch with longer ones. The
+subsampling counts up to one frame of each utterance as valid that it made of rows behind the end. The depthwise
+convolution of each block mixes frames behind the end into the last frames, where an utterance alone has zeros. Here the
+former frames are no longer valid, and the latter are zero. No weight is added, moved or renamed.
 
-Self-attention, linear layers and layer norms need nothing. The batch norms of training see whole batches by nature,
+Self-attention, linear layers and layer norms need nothing. The batch norms of training read whole batches by nature,
 padding included; in evaluation they do not.
 
 Shape legend: B utterances, R feature rows of the longest, E encoder frames of the longest, C channels.
@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 
 def hide_padding(encoder: AbsEncoder) -> None:
-    """Lets an encoder compute the same for an utterance whoever shares its batch.
+    """Makes an encoder compute the same for an utterance whatever the other utterances of its batch are.
 
-    The hooks are plain functions, so that copies of the encoder have them too, and stay when layers get smaller
-    (`masks.compact`).
+    It registers hooks, which copies of the encoder have too, and which stay when layers get smaller (`masks.compact`).
 
     Args:
         encoder: ESPnet's conformer or transformer; the convolutions of other encoders are left as they are.
@@ -31,13 +30,13 @@ def hide_padding(encoder: AbsEncoder) -> None:
         encoder.embed.register_forward_hook(_whole_frames)
     for layer in encoder.encoders:
         if getattr(layer, "conv_module", None) is not None:
-            layer.conv_module.depthwise_conv.is_frame = None
-            layer.register_forward_pre_hook(_tell_convolution)
-            layer.conv_module.depthwise_conv.register_forward_pre_hook(_silence)
+            padding = _PaddingOfBlock()
+            layer.register_forward_pre_hook(padding.find)
+            layer.conv_module.depthwise_conv.register_forward_pre_hook(padding.zero)
 
 
 def _whole_frames(embed: nn.Module, inputs: Any, output: Any) -> Any:
-    """Takes those frames for valid that saw valid rows only, as many as the utterance has alone."""
+    """Marks only those frames as valid that are made of valid rows alone: as many as an utterance has alone."""
     is_row, (frames, _) = inputs[1], output
     if is_row is None:
         return output
@@ -45,14 +44,14 @@ def _whole_frames(embed: nn.Module, inputs: Any, output: Any) -> Any:
 
 
 def frames_of_rows(embed: nn.Module, is_row: Tensor) -> Tensor:
-    """Which frames of a subsampling are made of an utterance's rows alone.
+    """Returns which frames of a subsampling are made of an utterance's rows alone.
 
     Args:
         embed: One of ESPnet's subsamplings by convolutions in two dimensions.
         is_row: True for rows of the utterance (B, 1, R).
 
     Returns:
-        (B, 1, E).
+        True for frames of the utterance (B, 1, E).
 
     Example:
         >>> from espnet.nets.pytorch_backend.transformer.subsampling import Conv2dSubsampling
@@ -66,13 +65,21 @@ def frames_of_rows(embed: nn.Module, is_row: Tensor) -> Tensor:
     return is_row
 
 
-def _tell_convolution(layer: nn.Module, inputs: Any) -> None:
-    """ESPnet's blocks know which frames are valid, and do not tell their convolution."""
-    layer.conv_module.depthwise_conv.is_frame = inputs[1]  # type: ignore[union-attr]
+class _PaddingOfBlock:
+    """Where the padding of the current batch is, passed from a conformer block to its depthwise convolution.
 
+    ESPnet's block knows which frames are valid, but does not pass it to its convolution. One object belongs to one
+    block: both hooks are its methods, so that a copy of the block has a copy of the object.
+    """
 
-def _silence(convolution: nn.Module, inputs: Any) -> Any:
-    """Zeroes padding (B, C, E), as what stands behind the end of an utterance that is alone; then forgets it."""
-    is_frame: Any = convolution.is_frame
-    convolution.is_frame = None  # type: ignore[assignment]
-    return None if is_frame is None else (torch.masked_fill(inputs[0], ~is_frame, 0.0),)
+    def __init__(self) -> None:
+        self.is_frame: Tensor | None = None
+
+    def find(self, block: nn.Module, inputs: Any) -> None:
+        """Takes over which frames are valid (B, 1, E), from the inputs of a block."""
+        self.is_frame = inputs[1]
+
+    def zero(self, convolution: nn.Module, inputs: Any) -> Any:
+        """Zeroes padding in the input (B, C, E) of a depthwise convolution, then forgets where it was."""
+        is_frame, self.is_frame = self.is_frame, None
+        return None if is_frame is None else (torch.masked_fill(inputs[0], ~is_frame, 0.0),)

@@ -1,9 +1,9 @@
-"""Streams: what a recogniser does with one modality, from the batch to encoder frames.
+"""Streams: the path of one modality through a recogniser, from the batch to encoder frames.
 
     batch.of(modality) -> [time pruning] -> front-end -> [time pruning] -> SpecAugment -> encoder
 
-The recogniser is a stream itself; one that hears and sees has a `VideoStream` beside it, and encodes both by the same
-lines.
+The recogniser is a stream itself; a model that reads audio and video has a `VideoStream` too, and the functions here
+encode both.
 
 Shape legend: B utterances, F feature rows, D features, E encoder frames, H model width.
 """
@@ -18,16 +18,17 @@ from asrsparse.data.batch import Batch
 from asrsparse.models.frontends import Frontend
 from asrsparse.models.fusion import Fusion
 from asrsparse.models.padding import hide_padding
-from asrsparse.models.time_pruning import ENCODER_FRAMES_PER_SECOND, TimePruning
+from asrsparse.models.time_pruning import TimePruning
+from asrsparse.rates import FRAMES_PER_SECOND
 
 
 class Stream(Protocol):
-    """Anything with the parts of a stream.
+    """Any module with the layers of a stream.
 
     Attributes:
         training: Whether SpecAugment is on.
-        frontend: One modality -> feature rows.
-        specaug: Zeroes some of the rows in training; or None.
+        frontend: Turns one modality into feature rows.
+        specaug: ESPnet's SpecAugment, used in training only; None for none.
         encoder: An ESPnet encoder on the rows.
     """
 
@@ -38,16 +39,16 @@ class Stream(Protocol):
 
 
 class VideoStream(torch.nn.Module):
-    """What a recogniser that hears has beside it, to see as well.
+    """The second stream of a recogniser that reads audio and video.
 
     Args:
-        frontend: Video -> feature rows.
-        encoder: An ESPnet encoder on them, without subsampling and of the same width as the other.
-        fusion: Makes one sequence of what both encoders give.
-        specaug: ESPnet's SpecAugment, in training only; None for none.
+        frontend: Turns video into feature rows.
+        encoder: An ESPnet encoder on them, without subsampling and of the same width as that of audio.
+        fusion: Makes one sequence of the frames of both encoders.
+        specaug: ESPnet's SpecAugment, used in training only; None for none.
 
     Raises:
-        ValueError: If the encoder shortens rows that come every 40 ms.
+        ValueError: If the encoder subsamples rows that come every 40 ms.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class VideoStream(torch.nn.Module):
 
 
 def encode_stream(stream: Stream, batch: Batch, pruning: TimePruning) -> tuple[torch.Tensor, torch.Tensor]:
-    """Encodes what is left of each utterance in one modality.
+    """Encodes what pruning leaves of each utterance, in one modality.
 
     Returns:
         Encoder frames (B, E, H), one per 40 ms, and their numbers (B,).
@@ -80,9 +81,12 @@ def encode_stream(stream: Stream, batch: Batch, pruning: TimePruning) -> tuple[t
 
 
 def pruned_features(frontend: Frontend, batch: Batch, pruning: TimePruning) -> tuple[torch.Tensor, torch.Tensor]:
-    """Feature rows (B, F, D) of what pruning leaves of one modality, and their lengths (B,).
+    """Computes the feature rows of what pruning leaves of each utterance, in one modality.
 
-    What a learned front-end reads is cut at the level `feature` too: its rows take long to make.
+    At the level `feature` a learned front-end already reads pruned input, since its rows take long to compute.
+
+    Returns:
+        Feature rows (B, F, D) and their numbers (B,).
     """
     values, lens = pruning.cut("waveform", *batch.of(frontend.reads), frontend.input_rate)
     if frontend.learned:
@@ -91,23 +95,23 @@ def pruned_features(frontend: Frontend, batch: Batch, pruning: TimePruning) -> t
 
 
 def prepare_encoder(stream: Stream) -> None:
-    """Checks that a stream gives a frame per 40 ms, lets its residual stream begin in float32, and hides padding.
+    """Checks that a stream has a frame per 40 ms, starts its residual stream in float32, and hides padding.
 
     Raises:
-        ValueError: If its encoder shortens rows that come every 40 ms.
+        ValueError: If its encoder subsamples rows that come every 40 ms.
     """
-    if stream.frontend.output_rate == ENCODER_FRAMES_PER_SECOND and _subsamples(stream.encoder):
+    if stream.frontend.output_rate == FRAMES_PER_SECOND and _subsamples(stream.encoder):
         raise ValueError(
-            f"model.encoder.input_layer: got {type(stream.encoder.embed).__name__} behind "
-            f"{type(stream.frontend).__name__}, which gives {ENCODER_FRAMES_PER_SECOND} rows a second; allowed is "
-            "linear, which keeps them all."
+            f"encoder: got the input layer {type(stream.encoder.embed).__name__} behind "
+            f"{type(stream.frontend).__name__}, which gives {FRAMES_PER_SECOND} rows a second; allowed is "
+            "input_layer=linear, which keeps them all."
         )
     stream.encoder.embed.register_forward_hook(_residual_in_float32)
     hide_padding(stream.encoder)
 
 
 def _subsamples(encoder: AbsEncoder) -> bool:
-    """Whether an encoder begins with ESPnet's convolutions in time, and not with a layer for each row."""
+    """Whether an encoder begins with ESPnet's convolutions in time, and not with a linear layer on each row."""
     return not isinstance(encoder.embed, torch.nn.Sequential)
 
 
@@ -115,7 +119,7 @@ def _residual_in_float32(embed: torch.nn.Module, inputs: Any, output: Any) -> An
     """Starts the encoder's residual stream in float32, also under autocast.
 
     The subsampling ends in a linear layer, whose output autocast leaves in bf16; all blocks would then be added in bf16
-    to values that the positional encoding has scaled by the square root of H, and what they add would be rounded away.
+    to values that the positional encoding has scaled by the square root of H, and their outputs would be rounded away.
     """
     if isinstance(embed, torch.nn.Sequential):
         embedded, positions = output

@@ -1,8 +1,8 @@
-"""Segment pruning inside a recogniser: chosen among what a level holds, cut away, remembered behind the encoder.
+"""Segment pruning inside a recogniser: it chooses chunks of time, cuts the others away, and observes the blanks.
 
-Where a model hears and sees, the chunks are chosen once, by what is heard, and both lose the same ones.
+A model that reads audio and video chooses the chunks once, by the audio, and cuts the same ones out of both.
 
-Shape legend: B utterances, R rows of the longest, E encoder frames of the longest, H model width.
+Shape legend: B utterances, R rows of the longest, E encoder frames of the longest, C chunks of the longest.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,30 +15,29 @@ from torch import Tensor
 
 from asrsparse.data.batch import PADDING_TOKEN, Batch
 from asrsparse.pruning import SegmentPruner
-
-ROWS_PER_SECOND = 100
-ENCODER_FRAMES_PER_SECOND = 25
+from asrsparse.rates import FRAMES_PER_SECOND, least_seconds
 
 SEGMENT_LEVELS = ("waveform", "feature", "frontend")
+"""The places where chunks can be cut away; `frontend` is behind the encoder's subsampling."""
 
 _CHOSEN_AT = {"waveform": "waveform", "feature": "feature", "frontend": "feature"}
-"""What a policy looks at; frames behind the subsampling say nothing of loudness."""
+"""The values by which chunks are chosen, by the level where they are cut away; frames do not show loudness."""
 
 _CTC_MARGIN = 1.2
-"""Encoder frames that pruned time leaves an utterance, by what CTC needs at least: a bare minimum has one alignment."""
+"""The factor on the least number of frames that CTC needs: with exactly this number there is a single alignment."""
 
 
 class TimePruning:
-    """What one step hears of the time of a batch.
+    """The segment pruning of one batch.
 
     Args:
-        segments: Chooses, cuts and remembers.
-        level: Where the rest is cut away, one of `SEGMENT_LEVELS`.
+        segments: Chooses the chunks that are kept.
+        level: The place where the other chunks are cut away, one of `SEGMENT_LEVELS`.
         ids: B utterance ids.
-        least_seconds: The least that each utterance keeps (B,).
+        least_seconds: The least time that each utterance keeps, in seconds (B,).
 
     Attributes:
-        heard_share: The share of the batch's time that is left, in (0, 1].
+        kept_share: The share of the batch's time that is kept, in (0, 1].
         kept: True for the chunks that are kept (B, C); None before they are chosen.
     """
 
@@ -53,25 +52,25 @@ class TimePruning:
         self.level = level
         self.ids = ids
         self.least_seconds = least_seconds
-        self.heard_share = 1.0
+        self.kept_share = 1.0
         self.kept: Tensor | None = None
 
     @classmethod
     def of(cls, batch: Batch, segments: SegmentPruner, level: str) -> "TimePruning":
-        """The pruning of a batch that leaves its labels enough time."""
-        return cls(segments, level, batch.ids, least_seconds(batch))
+        """Returns the pruning of a batch that leaves each utterance enough time for its labels."""
+        return cls(segments, level, batch.ids, least_ctc_seconds(batch))
 
     def cut(self, level: str, values: Tensor, lens: Tensor, rows_per_second: int) -> tuple[Tensor, Tensor]:
-        """Chooses what is kept, if `level` is looked at first; cuts the rest away, if it is cut at `level`.
+        """Chooses chunks if they are chosen by the values of `level`, and cuts the others away if they are cut there.
 
         Args:
-            level: What `values` are.
-            values: (B, R) or (B, R, ...), zero behind `lens`.
+            level: The level of `values`, one of `SEGMENT_LEVELS`.
+            values: Rows (B, R) or (B, R, ...), zero behind `lens`.
             lens: Rows of each utterance (B,).
-            rows_per_second: Rows that make a second of `values`.
+            rows_per_second: The number of rows in a second of `values`.
 
         Returns:
-            What is left of the values, and its lengths.
+            The kept rows, zero behind their lengths, and their lengths (B,).
         """
         if self.kept is None and level == _CHOSEN_AT[self.level]:
             self.kept = self.segments.choose(values, lens, rows_per_second, self.least_seconds, self.ids)
@@ -80,12 +79,12 @@ class TimePruning:
         assert self.kept is not None
         shorter, shorter_lens = self.segments.apply(self.kept, values, lens, rows_per_second)
         if shorter is not values:
-            self.heard_share = float(shorter_lens.sum() / lens.sum())
+            self.kept_share = float(shorter_lens.sum() / lens.sum())
         return shorter, shorter_lens
 
     @contextmanager
     def frames_of(self, embed: torch.nn.Module) -> Iterator[None]:
-        """Cuts frames between an ESPnet encoder's subsampling and its blocks, while the block of code runs."""
+        """Returns a context in which frames are cut between an ESPnet encoder's subsampling and its blocks."""
         hook = embed.register_forward_hook(self._cut_frames)
         try:
             yield
@@ -94,7 +93,7 @@ class TimePruning:
 
     def _cut_frames(self, embed: torch.nn.Module, inputs: Any, output: Any) -> Any:
         (frames, positions), is_frame = output
-        shorter, lens = self.cut("frontend", frames, is_frame.squeeze(1).sum(dim=1), ENCODER_FRAMES_PER_SECOND)
+        shorter, lens = self.cut("frontend", frames, is_frame.squeeze(1).sum(dim=1), FRAMES_PER_SECOND)
         if shorter is frames:
             return output
         # Positions are relative, from E - 1 to 1 - E, with 0 in the middle.
@@ -103,14 +102,14 @@ class TimePruning:
         return (shorter, positions), ~make_pad_mask(lens)[:, None, :].to(frames.device)
 
     def observe(self, blank_log_probs: Tensor) -> None:
-        """Lets the pruner know how sure the model was of blanks: log probabilities (B, E)."""
+        """Passes the log probabilities of CTC's blank in each encoder frame (B, E) to the segment pruner."""
         assert self.kept is not None
         self.segments.observe(self.ids, self.kept, blank_log_probs)
 
 
-def least_seconds(batch: Batch) -> Tensor:
-    """The least time in which CTC can still align each utterance, with a margin (B,)."""
+def least_ctc_seconds(batch: Batch) -> Tensor:
+    """Returns the least time in which CTC can still align each utterance, with a margin, in seconds (B,)."""
     tokens = batch.tokens
     repeats = ((tokens[:, 1:] == tokens[:, :-1]) & (tokens[:, 1:] != PADDING_TOKEN)).sum(dim=1)
     frames = torch.ceil(_CTC_MARGIN * (batch.token_lens + repeats))
-    return (4 * frames + 3) / ROWS_PER_SECOND  # two convolutions of stride 2 and width 3
+    return least_seconds(frames)

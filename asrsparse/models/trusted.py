@@ -1,7 +1,7 @@
 """What the configuration of a run from elsewhere may name: it can choose layers and chunks, not run code of its own.
 
-A `_target_` names what Hydra imports and calls. So a name is looked at before anything is imported, and what it names
-is looked at before it is called.
+A `_target_` names what Hydra imports and calls. So a name is checked before anything is imported, and the object that
+it names is checked before it is called.
 """
 
 import inspect
@@ -15,7 +15,7 @@ from torch import nn
 from asrsparse import pruning
 
 OWN = "asrsparse.models"
-"""Of this package all layers are trusted."""
+"""The package whose layers are all trusted."""
 
 ESPNET_LAYERS = frozenset(
     {
@@ -27,7 +27,7 @@ ESPNET_LAYERS = frozenset(
         "espnet2.asr.specaug.specaug.SpecAug",
     }
 )
-"""Of ESPnet these are trusted, and not all: some of its encoders download files and unpickle them."""
+"""The layers of ESPnet that are trusted; not all are, since some of its encoders download files and unpickle them."""
 
 _OWN_NAME = re.compile(rf"{re.escape(OWN)}(\.[a-z]\w*)+\.[A-Z]\w*")
 
@@ -36,9 +36,10 @@ def check_layers(where: str, model: Any, remedy: str) -> None:
     """Refuses the configuration of a model that names anything but trusted layers.
 
     Args:
-        where: The file, for the message.
-        model: The node `model` as plain dicts and lists, interpolations resolved: what they stand for is checked, too.
-        remedy: What the user can do, for the message.
+        where: The file of the configuration, for the message.
+        model: The node `model` as plain dicts and lists, with interpolations resolved, so that their values are
+            checked.
+        remedy: The sentence of the message that says what the user can do.
 
     Raises:
         ValueError: If a `_target_` is none of `ESPNET_LAYERS`, and not the name of a `torch.nn.Module` in the module of
@@ -70,7 +71,7 @@ def check_segments(where: str, segments: Any) -> None:
 
 
 def is_layer(target: Any) -> bool:
-    """Whether a name is that of a trusted layer, where it is defined.
+    """Whether a name is that of a trusted layer in the module that defines it.
 
     Example:
         >>> is_layer("asrsparse.models.asr.ASRModel"), is_layer("asrsparse.models.asr.torch.hub.load")
@@ -91,7 +92,7 @@ def _is_own_layer(target: str) -> bool:
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """All that a configuration calls, by dotted key."""
+    """Yields the dotted key and the value of each `_target_` of a configuration."""
     if isinstance(node, dict):
         if "_target_" in node:
             yield f"{key}._target_", node["_target_"]

@@ -1,11 +1,12 @@
-"""Visual front-ends: mouths -> feature rows, one for each video frame.
+"""Visual front-ends: video of the mouth region -> feature rows, one for each video frame.
 
-Both see each frame with the two before and the two behind it, then shrink it by residual blocks to one row. What five
-frames in depth and a convolution in three dimensions give for one frame, a convolution in two dimensions gives for the
-frame's neighbourhood of five pictures; so only frames that belong to an utterance are computed, and padding is neither
-seen by neighbours nor counted by batch norms. These do see the other utterances of a batch, in training.
+Both read each frame with the two before and the two behind it, and reduce these by residual blocks to one row. A
+convolution in two dimensions over the five pictures of a frame's neighbourhood computes the same as a convolution in
+three dimensions of depth five. So only frames that belong to an utterance are computed: padding reaches neither the
+neighbouring frames nor the statistics of batch norms. In training batch norms depend on the whole batch.
 
-Shape legend: B utterances, V video frames of the longest, N frames of all utterances, H rows, W columns, D features.
+Shape legend: B utterances, V video frames of the longest, N frames of all utterances, H rows, W columns, C channels,
+D features.
 """
 
 from typing import ClassVar
@@ -15,22 +16,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from asrsparse.video.io import FRAMES_PER_SECOND
+from asrsparse.rates import FRAMES_PER_SECOND
 
 CROP = 88
-"""Rows and columns that a model sees of a mouth."""
+"""The rows and columns of the mouth region that a model reads."""
 
 _NEIGHBOURS = 5
 
 
 class VisualFrontend(nn.Module):
-    """What all visual front-ends have in common; which layers they have is their own.
+    """The common steps of visual front-ends; the layers are given.
 
     Args:
-        stem: Neighbourhoods (N, 5, H, W) -> channels (N, C, H', W').
-        trunk: Channels -> rows (N, D).
-        flip: The probability, in training, that an utterance's mouths are mirrored.
-        shrink: By how much pictures are made smaller first.
+        stem: The first layers: neighbourhoods (N, 5, H, W) -> channels (N, C, H', W').
+        trunk: The other layers: channels -> rows (N, D).
+        flip: The probability, in training, that the mouth region of an utterance is mirrored.
+        shrink: The factor by which pictures are made smaller first.
 
     Raises:
         ValueError: If `flip` is no probability.
@@ -44,7 +45,7 @@ class VisualFrontend(nn.Module):
     def __init__(self, stem: nn.Module, trunk: nn.Module, flip: float, shrink: int = 1) -> None:
         super().__init__()
         if not 0.0 <= flip <= 1.0:
-            raise ValueError(f"model.frontend.flip: got {flip}, allowed is [0, 1].")
+            raise ValueError(f"flip: got {flip}, allowed is [0, 1].")
         self.crop = CropAndFlip(CROP, flip)
         self.shrink = shrink
         self.stem = stem
@@ -54,8 +55,8 @@ class VisualFrontend(nn.Module):
         """Computes feature rows.
 
         Args:
-            video: Brightness (B, V, 96, 96), uint8.
-            video_lens: Video frames of each (B,).
+            video: The brightness of the mouth region (B, V, 96, 96), uint8.
+            video_lens: Video frames of each utterance (B,).
 
         Returns:
             Rows (B, V, D), zero behind their lengths, and their lengths (B,).
@@ -74,16 +75,17 @@ class Conv3dResNet18(VisualFrontend):
     11 M weights, for GPUs. Activations are ReLU.
 
     Args:
-        output_size: D, the channels of the last stage; the others have an eighth, a quarter and a half of it.
-        flip: The probability, in training, that an utterance's mouths are mirrored.
+        output_size: The number of features D, which are the channels of the last stage; the stages before it have an
+            eighth, a quarter and a half of them.
+        flip: The probability, in training, that the mouth region of an utterance is mirrored.
 
     Raises:
         ValueError: If `output_size` is not a multiple of 8, or `flip` is no probability.
     """
 
-    def __init__(self, output_size: int = 512, flip: float = 0.5) -> None:
+    def __init__(self, output_size: int, flip: float) -> None:
         if output_size % 8:
-            raise ValueError(f"model.frontend.output_size: got {output_size}, allowed are multiples of 8.")
+            raise ValueError(f"output_size: got {output_size}, allowed are multiples of 8.")
         width = output_size // 8
         stem = _stem(width, kernel_size=7)
         stages = [_stage(width, width, 1, 2)]
@@ -92,21 +94,21 @@ class Conv3dResNet18(VisualFrontend):
 
 
 class SmallVisualFrontend(VisualFrontend):
-    """The same in small, for CPUs: 0.15 M weights, pictures of half the size, two stages of one residual block.
+    """A small visual front-end for CPUs: 0.15 M weights, pictures of half the size, two stages of one residual block.
 
-    Unlike ResNet-18 it does not average over the whole picture, but over each ninth of it: with so few layers, where
-    something is seen says what it is.
+    Unlike ResNet-18 it does not average over the whole picture, but over each ninth of it: few layers need to know the
+    place of what they find.
 
     Args:
-        output_size: D.
-        width: Channels of the first layer; the stages have twice and four times as many.
-        flip: The probability, in training, that an utterance's mouths are mirrored.
+        output_size: The number of features D.
+        width: The number of channels of the first layer; the stages have twice and four times as many.
+        flip: The probability, in training, that the mouth region of an utterance is mirrored.
 
     Raises:
         ValueError: If `flip` is no probability.
     """
 
-    def __init__(self, output_size: int = 128, width: int = 16, flip: float = 0.5) -> None:
+    def __init__(self, output_size: int, width: int, flip: float) -> None:
         stages = [_stage(width, 2 * width, 2, 1), _stage(2 * width, 4 * width, 2, 1)]
         projection = nn.Linear(9 * 4 * width, output_size)
         trunk = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(3), nn.Flatten(), projection)
@@ -116,10 +118,10 @@ class SmallVisualFrontend(VisualFrontend):
 class CropAndFlip(nn.Module):
     """Cuts the same square out of all pictures of an utterance; mirrors all of them or none.
 
-    In training its place is drawn for each utterance; else it is the middle, and nothing is mirrored.
+    In training the place of the square is drawn for each utterance; else it is the middle, and nothing is mirrored.
 
     Args:
-        size: Rows and columns of the square.
+        size: The number of rows and columns of the square.
         flip: The probability of mirroring.
     """
 
@@ -138,7 +140,7 @@ class CropAndFlip(nn.Module):
         if rest.min() < 0:
             raise ValueError(
                 f"Video frames are {video.size(2)} x {video.size(3)}, the model crops {self.size} x {self.size}; "
-                "allowed are mouths of at least that size. Run `asrsparse prepare` again, which stores 96 x 96."
+                "allowed are mouth regions of at least that size. Run `asrsparse prepare` again, which stores 96 x 96."
             )
         if not self.training:
             top, left = (rest // 2).tolist()
@@ -156,15 +158,15 @@ class CropAndFlip(nn.Module):
 def normalise_videos(video: Tensor, video_lens: Tensor, floor: float = 1.0) -> Tensor:
     """Brings the brightness of every utterance to zero mean and unit variance over its own frames, in float32.
 
-    So neither light nor skin matters as a whole.
+    So the overall brightness of light and skin has no effect.
 
     Args:
-        video: (B, V, H, W), of any type.
-        video_lens: Video frames of each (B,).
-        floor: Smallest standard deviation to divide by, in steps of brightness: black videos stay zero.
+        video: The brightness (B, V, H, W), of any type.
+        video_lens: Video frames of each utterance (B,).
+        floor: The smallest standard deviation to divide by, in steps of brightness: black videos stay zero.
 
     Returns:
-        (B, V, H, W), zero behind `video_lens`.
+        The normalised brightness (B, V, H, W), zero behind `video_lens`.
 
     Example:
         >>> video = torch.tensor([10, 30, 90], dtype=torch.uint8).view(1, 3, 1, 1)
@@ -181,14 +183,14 @@ def normalise_videos(video: Tensor, video_lens: Tensor, floor: float = 1.0) -> T
 
 
 def _neighbourhoods(pictures: Tensor, places: Tensor) -> Tensor:
-    """Some frames, each amid its neighbours, with zeros before the first of an utterance and behind its last.
+    """Returns frames with their neighbours; before the first frame of an utterance and behind its last are zeros.
 
     Args:
-        pictures: (B, V, H, W), zero behind the utterances.
-        places: Numbers of frames among all B * V (N,).
+        pictures: The video (B, V, H, W), zero behind the utterances.
+        places: The numbers of the wanted frames among all B * V (N,).
 
     Returns:
-        (N, 5, H, W), neighbours lying next to each other in memory, which convolutions are faster on.
+        The neighbourhoods (N, 5, H, W), with neighbours next to each other in memory, which makes convolutions faster.
     """
     reach = _NEIGHBOURS // 2
     padded = F.pad(pictures, (0, 0, 0, 0, reach, reach))
@@ -198,7 +200,7 @@ def _neighbourhoods(pictures: Tensor, places: Tensor) -> Tensor:
 
 
 def _stem(width: int, kernel_size: int) -> nn.Sequential:
-    """Halves the picture twice."""
+    """Returns the first layers, which halve the picture twice."""
     return nn.Sequential(
         nn.Conv2d(_NEIGHBOURS, width, kernel_size, stride=2, padding=kernel_size // 2, bias=False),
         nn.BatchNorm2d(width),
@@ -208,7 +210,7 @@ def _stem(width: int, kernel_size: int) -> nn.Sequential:
 
 
 def _stage(inputs: int, width: int, stride: int, num_blocks: int) -> nn.Sequential:
-    """Residual blocks, of which the first one shrinks the picture by the stride."""
+    """Returns residual blocks, the first of which shrinks the picture by the stride."""
     first = BasicBlock(inputs, width, stride)
     if stride != 1 or inputs != width:
         shortcut = nn.Conv2d(inputs, width, 1, stride=stride, bias=False)

@@ -11,19 +11,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asrsparse.models.frontends import normalise_utterances
-from asrsparse.video.io import FRAMES_PER_SECOND
+from asrsparse.rates import FRAMES_PER_SECOND, SAMPLING_RATE
+
+_RATE_UNIT = 4 * 8 * FRAMES_PER_SECOND
+"""The stem shortens by 4 and the stages by 8: a frame must have a whole number of places behind all of them."""
 
 
 class ResNet1d(nn.Module):
     """ResNet-18 in one dimension on the waveform, averaged to 25 rows a second, as in Auto-AVSR (arXiv 2303.14307).
 
-    An utterance is filled up with silence to whole video frames, so that its rows stand in step with those of its
-    video. Behind its end values are zero at each layer: in evaluation mode no row depends on who shares the batch. In
-    training batch norms see the other utterances, and the zeros behind their ends.
+    Utterances are padded with silence to whole video frames, so that each row belongs to one frame of the video. Values
+    behind the end of an utterance are zero at each layer: in evaluation mode no row depends on the other utterances of
+    the batch. In training batch norms depend on the whole batch, with the zeros behind the ends.
 
     Args:
-        output_size: D, the channels of the last stage; the others have an eighth, a quarter and a half of it.
-        sampling_rate: Samples per second, a multiple of 800, so that each layer has whole places for a video frame.
+        output_size: The number of features D, which are the channels of the last stage; the stages before it have an
+            eighth, a quarter and a half of them.
+        sampling_rate: Samples per second, a multiple of 800, so that a video frame is a whole number of places at each
+            layer.
 
     Raises:
         ValueError: If `output_size` is not a multiple of 8, or the sampling rate of 800.
@@ -33,12 +38,12 @@ class ResNet1d(nn.Module):
     learned: ClassVar[bool] = True
     output_rate: ClassVar[int] = FRAMES_PER_SECOND
 
-    def __init__(self, output_size: int = 512, sampling_rate: int = 16000) -> None:
+    def __init__(self, output_size: int, sampling_rate: int = SAMPLING_RATE) -> None:
         super().__init__()
         if output_size % 8:
-            raise ValueError(f"model.frontend.output_size: got {output_size}, allowed are multiples of 8.")
-        if sampling_rate % (4 * 8 * FRAMES_PER_SECOND):
-            raise ValueError(f"model.frontend.sampling_rate: got {sampling_rate}, allowed are multiples of 800 Hz.")
+            raise ValueError(f"output_size: got {output_size}, allowed are multiples of 8.")
+        if sampling_rate % _RATE_UNIT:
+            raise ValueError(f"sampling_rate: got {sampling_rate}, allowed are multiples of {_RATE_UNIT} Hz.")
         self.input_rate = sampling_rate
         width = output_size // 8
         # 5 ms every quarter of one: the padding makes T / 4 places of T samples.
@@ -55,10 +60,10 @@ class ResNet1d(nn.Module):
 
         Args:
             audio: Waveforms (B, T), zero behind `audio_lens`.
-            audio_lens: Samples of each (B,).
+            audio_lens: Samples of each utterance (B,).
 
         Returns:
-            Rows (B, V, D), zero behind their lengths, and their lengths (B,): a begun video frame counts.
+            Rows (B, V, D), zero behind their lengths, and their lengths (B,), in which an incomplete frame counts too.
         """
         samples = self.input_rate // FRAMES_PER_SECOND
         lens = (audio_lens + samples - 1) // samples
@@ -72,12 +77,12 @@ class ResNet1d(nn.Module):
 
 
 class BasicBlock1d(nn.Module):
-    """Two convolutions and a way round them: ResNet's basic block in one dimension.
+    """Two convolutions and a shortcut: ResNet's basic block in one dimension.
 
     Args:
-        inputs: Channels of what it gets.
-        outputs: Channels of what it gives.
-        stride: By which it shortens.
+        inputs: The number of channels of the input.
+        outputs: The number of channels of the output.
+        stride: The factor by which the output is shorter.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
@@ -95,12 +100,12 @@ class BasicBlock1d(nn.Module):
         """Computes the block.
 
         Args:
-            values: (B, C, L).
+            values: The input (B, C, L).
             lens: Video frames of each utterance (B,).
-            num_frames: V, of which L is a multiple.
+            num_frames: The number of video frames V, of which L is a multiple.
 
         Returns:
-            (B, outputs, L / stride), zero behind the utterances.
+            The output (B, outputs, L / stride), zero behind the utterances.
         """
         inner = _silence(torch.relu(self.bn1(self.conv1(values))), lens, num_frames)
         added = self.bn2(self.conv2(inner)) + self.downsample(values)
@@ -108,7 +113,7 @@ class BasicBlock1d(nn.Module):
 
 
 def _silence(values: Tensor, lens: Tensor, num_frames: int) -> Tensor:
-    """Zeroes what stands behind utterances: batch norms, having a mean, do not leave zeros there."""
+    """Zeroes the values behind utterances, which a batch norm moves away from zero."""
     places = values.size(2) // num_frames
     behind = torch.arange(values.size(2), device=values.device) >= (places * lens)[:, None]
     return values.masked_fill(behind.unsqueeze(1), 0.0)

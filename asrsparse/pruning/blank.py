@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from asrsparse.pruning.ranks import gather, rank
 from asrsparse.pruning.scores import ScoreTable
-
-SLOTS_PER_SECOND = 25
-"""A slot is what one encoder frame stands for, and one frame of 25 Hz video."""
+from asrsparse.rates import FRAMES_PER_SECOND
 
 _STEPS_PER_NAT = 16
 _MIDDLE = 128
@@ -58,7 +56,7 @@ class BlankTable:
         self.utterances = utterances
         self.warmup_visits = warmup_visits
         self.forgetting = forgetting
-        num_slots = np.ceil(utterances.durations * SLOTS_PER_SECOND - 1e-3).astype(np.int64).clip(min=1)
+        num_slots = np.ceil(utterances.durations * FRAMES_PER_SECOND - 1e-3).astype(np.int64).clip(min=1)
         self._begins = np.concatenate([[0], np.cumsum(num_slots)])
         self._steps = np.full(self._begins[-1], _MIDDLE, dtype=np.uint8)
         self._visits = np.zeros(len(utterances), dtype=np.uint8)

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from asrsparse.pruning.blank import SLOTS_PER_SECOND, BlankTable
+from asrsparse.pruning.blank import BlankTable
+from asrsparse.rates import FRAMES_PER_SECOND
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class LeastBlankChunks:
     def priorities(self, chunks: Chunks) -> Tensor:
         """Turns the log-odds of blanks round (B, C)."""
         assert chunks.blank is not None
-        reach = round(self.context_seconds * SLOTS_PER_SECOND)
+        reach = round(self.context_seconds * FRAMES_PER_SECOND)
         around = F.avg_pool1d(chunks.blank[:, None], 2 * reach + 1, 1, reach, count_include_pad=False)
         return -around.view(*chunks.lens.shape, -1).mean(dim=2)
 
@@ -195,7 +196,7 @@ class SegmentPruner:
         if self.policy.needs_blank:
             if blanks is None:
                 raise ValueError(f"{type(self.policy).__name__} needs a table of blanks: give blanks=BlankTable(...).")
-            self._rows_of_a_chunk(SLOTS_PER_SECOND)
+            self._rows_of_a_chunk(FRAMES_PER_SECOND)
         self.blanks = blanks if self.policy.needs_blank else None
 
     def start_epoch(self, epoch: int) -> None:
@@ -235,7 +236,7 @@ class SegmentPruner:
         chunks, chunk_lens = _in_chunks(values, lens, rows)
         blank = None
         if self.blanks is not None:
-            num_slots = chunks.size(1) * self._rows_of_a_chunk(SLOTS_PER_SECOND)
+            num_slots = chunks.size(1) * self._rows_of_a_chunk(FRAMES_PER_SECOND)
             blank = self.blanks.log_odds(ids, num_slots).to(lens.device)
         priorities = self.policy.priorities(Chunks(chunks, chunk_lens, blank)).masked_fill(chunk_lens == 0, -torch.inf)
         num_chunks = (chunk_lens > 0).sum(dim=1)
@@ -298,10 +299,10 @@ class SegmentPruner:
         """
         if self.blanks is None:
             return
-        num_slots = kept.size(1) * self._rows_of_a_chunk(SLOTS_PER_SECOND)
+        num_slots = kept.size(1) * self._rows_of_a_chunk(FRAMES_PER_SECOND)
         numbers = torch.arange(num_slots, device=kept.device).expand(len(kept), -1)
         lens = torch.full((len(kept),), num_slots, device=kept.device)
-        slots, lens = self.apply(kept, numbers, lens, SLOTS_PER_SECOND)
+        slots, lens = self.apply(kept, numbers, lens, FRAMES_PER_SECOND)
         self.blanks.record(ids, slots, lens, blank_log_probs)
 
     def end_epoch(self) -> None:

@@ -16,9 +16,10 @@ from asrsparse.data.tokenizer import load_tokenizer
 from asrsparse.models.builders import build_segments
 from asrsparse.models.frontends import Frontend, LogMelFrontend
 from asrsparse.models.streams import pruned_features
-from asrsparse.models.time_pruning import ROWS_PER_SECOND, TimePruning
+from asrsparse.models.time_pruning import TimePruning
 from asrsparse.models.trusted import check_layers, check_segments
 from asrsparse.pruning import AllTime, ScoreTable, SegmentPruner
+from asrsparse.rates import FEATURES_PER_SECOND
 
 
 def plot_chunks(axes: Axes, run_dir: Path, utterance_id: str | None = None) -> None:
@@ -45,7 +46,7 @@ def plot_chunks(axes: Axes, run_dir: Path, utterance_id: str | None = None) -> N
     kept = _choose(config, frontend, batch, segments)
     spectrogram = frontend if isinstance(frontend, LogMelFrontend) else LogMelFrontend()
     features, _ = spectrogram(*batch.of("audio"))
-    seconds = features.size(1) / ROWS_PER_SECOND
+    seconds = features.size(1) / FEATURES_PER_SECOND
     axes.grid(False)
     axes.imshow(features[0].T, origin="lower", aspect="auto", extent=(0, seconds, 0, features.size(2)), cmap="magma")
     if isinstance(segments, AllTime):

@@ -1,4 +1,4 @@
-"""What happens around the training step: time, the log, snapshots, checkpoints for resuming, stopping on a signal."""
+"""Callbacks of a training: time, the log, snapshots, checkpoints for resuming, stopping on a signal."""
 
 import logging
 import math
@@ -22,7 +22,10 @@ logger = logging.getLogger(__name__)
 
 
 class Stopwatch(L.Callback):
-    """Counts the seconds of training over all sittings: loading, steps and bookkeeping, without validation."""
+    """Counts the seconds of training: loading, steps and bookkeeping, without validation.
+
+    A resumed run continues the count of its checkpoint.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -57,7 +60,13 @@ class Stopwatch(L.Callback):
 
 
 class EpochLog(L.Callback):
-    """Writes one line per epoch to the log: what the progress bar shows, for those who read it later."""
+    """Writes one line per epoch to the log, with the numbers that the progress bar shows.
+
+    Args:
+        name: The name of the run.
+        num_epochs: The number of epochs of the run.
+        stopwatch: Counts the seconds of training.
+    """
 
     def __init__(self, name: str, num_epochs: int, stopwatch: Stopwatch) -> None:
         self.name = name
@@ -69,7 +78,7 @@ class EpochLog(L.Callback):
         audit = pl_module.pruner.audit
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         logger.info(
-            "%s: epoch %d/%d: loss %.3f, dev loss %.3f (CTC %.3f, attention %.3f), dev WER %.1f %%, heard %.2f h, "
+            "%s: epoch %d/%d: loss %.3f, dev loss %.3f (CTC %.3f, attention %.3f), dev WER %.1f %%, %.2f h of speech, "
             "kept %.0f %%, density %.1f %%, lr %.2e, %.0f s; %s",
             self.name,
             pl_module.position.epoch + 1,
@@ -91,10 +100,10 @@ class EpochLog(L.Callback):
 
 
 class PruningLog(L.Callback):
-    """Writes what the pruner knew and chose in each epoch to `folder/epoch_NNN.parquet`.
+    """Writes the scores and the choice of the pruner in each epoch to `folder/epoch_NNN.parquet`.
 
     Args:
-        folder: Where the files go.
+        folder: The folder of the files.
         ids: N utterance ids, in the order of the pruner's rows.
     """
 
@@ -117,17 +126,17 @@ class PruningLog(L.Callback):
             "score": pruner.table.scores,
             "last_seen": pruner.table.last_seen,
         }
-        heard = {"hours_heard": repr(pl_module.position.hours_heard)}
+        metadata = {"hours_heard": repr(pl_module.position.hours_heard)}
         with atomic_path(self.folder / f"epoch_{epoch:03d}.parquet") as temporary:
-            pq.write_table(pa.table(columns).replace_schema_metadata(heard), temporary)
+            pq.write_table(pa.table(columns).replace_schema_metadata(metadata), temporary)
 
 
 class Snapshots(L.Callback):
-    """Keeps the weights of the epochs that will be averaged, with masks baked in.
+    """Keeps the weights of the epochs that will be averaged, with masks merged into them.
 
     Args:
-        folder: Where the files go.
-        choice: Which epochs to keep.
+        folder: The folder of the files.
+        choice: The choice of the epochs to keep.
     """
 
     def __init__(self, folder: Path, choice: SnapshotChoice) -> None:
@@ -145,14 +154,17 @@ class Snapshots(L.Callback):
 
 
 class ResumeCheckpoint(Checkpoint):
-    """Keeps `path` up to date: everything that a run needs to go on exactly where it was.
+    """Writes the checkpoint of a run: everything that is needed to resume it exactly where it was.
 
-    It is written after an optimiser update, never between two halves of one, and replaces the older file only when it
-    is whole.
+    It is written after an optimiser update, never amid the batches of one, and replaces the older file only when it is
+    complete.
 
     Args:
         path: The checkpoint file.
-        every_steps: Optimiser updates between two writes within an epoch; each epoch's end is written, too.
+        every_steps: The optimiser updates between two checkpoints of an epoch; there is also one at the end of each.
+
+    Raises:
+        ValueError: If `every_steps` is below 1.
     """
 
     def __init__(self, path: Path, every_steps: int) -> None:
@@ -172,7 +184,7 @@ class ResumeCheckpoint(Checkpoint):
         self.save(trainer)
 
     def may_save(self, trainer: L.Trainer) -> bool:
-        """Whether the run stands right after an update, within an epoch: an epoch's end is saved by its own hook."""
+        """Whether the run is right after an update, and not at the end of an epoch, which another hook saves."""
         loop = trainer.fit_loop.epoch_loop
         between_updates = not loop._should_accumulate() and not loop.batch_progress.is_last_batch
         return between_updates and trainer.global_step != self._saved_step
@@ -181,7 +193,7 @@ class ResumeCheckpoint(Checkpoint):
         """Writes the checkpoint; all ranks take part.
 
         Raises:
-            OSError: If it cannot be written; the older checkpoint stays whole.
+            OSError: If the checkpoint cannot be written; the older one stays complete.
         """
         temporary = self.path.with_name(f".tmp-{self.path.name}")
         try:
@@ -190,20 +202,20 @@ class ResumeCheckpoint(Checkpoint):
                 os.replace(temporary, self.path)
         except (OSError, RuntimeError) as error:
             temporary.unlink(missing_ok=True)
-            older = "the older one is kept whole" if self.path.exists() else "there is no older one"
+            older = "the older one is still there" if self.path.exists() else "there is no older one"
             raise OSError(
                 f"The checkpoint {self.path} cannot be written: {error}. Its disk may be full; {older}. Make room and "
-                "run the same command again: it goes on from the last checkpoint."
+                "run the same command again: it resumes from the last checkpoint."
             ) from error
         self._saved_step = trainer.global_step
 
 
 class Interrupted(Exception):
-    """Training was stopped by a signal, after a checkpoint was written."""
+    """Tells that a signal stopped the training, after a checkpoint was written."""
 
 
 class StopOnSignal(L.Callback):
-    """On Ctrl-C or SIGTERM finishes the current update, writes the checkpoint and stops. A second Ctrl-C stops at once.
+    """Finishes the current update on Ctrl-C or SIGTERM, writes the checkpoint and stops; a second one stops at once.
 
     Args:
         checkpoint: Writes the checkpoint.

@@ -1,7 +1,7 @@
 """Snapshots of the weights after each epoch, and the average of some of them: the finished model.
 
-A snapshot is a safetensors file with the model's own names and masks baked in; its metadata holds the epoch and the
-validation loss, so the folder is all the state there is.
+A snapshot is a safetensors file with the model's own names and with masks merged into the weights; its metadata holds
+the epoch and the validation loss, so that no other file is needed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,18 @@ from typing import Protocol
 import torch
 from safetensors import SafetensorError, safe_open
 
-from asrsparse.models.weights import load_weights, save_weights
+from asrsparse.models.weight_files import load_weights, save_weights
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The weights after one epoch, on disk."""
+    """The file of the weights after one epoch.
+
+    Attributes:
+        path: The file.
+        epoch: The epoch, from 0.
+        dev_loss: The loss on dev after it; not a number without validation.
+    """
 
     path: Path
     epoch: int
@@ -25,56 +31,75 @@ class Snapshot:
 
 
 class SnapshotChoice(Protocol):
-    """Which snapshots are kept, and averaged at the end."""
+    """The choice of the snapshots that are kept, and averaged at the end."""
 
     def choose(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-        """Returns the chosen ones in ascending order of epoch."""
+        """Returns the chosen snapshots in ascending order of epoch."""
 
 
 @dataclass(frozen=True)
 class LastEpochs:
-    """The last `num` epochs."""
+    """Chooses the last epochs.
 
-    num: int = 10
+    Args:
+        num: The number of epochs, at least 1.
+
+    Raises:
+        ValueError: If `num` is below 1.
+    """
+
+    num: int
 
     def __post_init__(self) -> None:
         _check_num(self.num)
 
     def choose(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-        """Returns the `num` latest, ascending."""
+        """Returns the `num` latest snapshots in ascending order of epoch."""
         return sorted(snapshots, key=lambda s: s.epoch)[-self.num :]
 
 
 @dataclass(frozen=True)
 class BestEpochs:
-    """The `num` epochs of lowest validation loss; of equal ones the earlier."""
+    """Chooses the epochs of lowest validation loss; of equal ones the earlier.
 
-    num: int = 10
+    Args:
+        num: The number of epochs, at least 1.
+
+    Raises:
+        ValueError: If `num` is below 1.
+    """
+
+    num: int
 
     def __post_init__(self) -> None:
         _check_num(self.num)
 
     def choose(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-        """Returns the `num` of lowest loss, in ascending order of epoch."""
+        """Returns the `num` snapshots of lowest loss, in ascending order of epoch."""
         best = sorted(snapshots, key=lambda s: (s.dev_loss, s.epoch))[: self.num]
         return sorted(best, key=lambda s: s.epoch)
 
 
 @dataclass(frozen=True)
 class AmongLast:
-    """Another choice, made among the last `num` epochs alone: those before them heard something else."""
+    """Makes another choice among the last epochs alone, because the epochs before them were trained on less time.
+
+    Args:
+        choice: The other choice.
+        num: The number of the last epochs.
+    """
 
     choice: SnapshotChoice
     num: int
 
     def choose(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-        """Returns what the other one chooses, ascending."""
+        """Returns the snapshots that the other choice takes, in ascending order of epoch."""
         return self.choice.choose(LastEpochs(self.num).choose(snapshots))
 
 
 def _check_num(num: int) -> None:
     if num < 1:
-        raise ValueError(f"trainer.average.num: got {num}, allowed is at least 1 epoch.")
+        raise ValueError(f"num: got {num}, allowed is at least 1 epoch.")
 
 
 def save_snapshot(folder: Path, epoch: int, dev_loss: float, weights: Mapping[str, torch.Tensor]) -> None:
@@ -84,7 +109,7 @@ def save_snapshot(folder: Path, epoch: int, dev_loss: float, weights: Mapping[st
 
 
 def read_snapshots(folder: Path) -> list[Snapshot]:
-    """Lists the snapshots of a run, ascending by epoch."""
+    """Returns the snapshots of a folder, in ascending order of epoch."""
     return sorted((_read_snapshot(path) for path in folder.glob("epoch_*.safetensors")), key=lambda s: s.epoch)
 
 

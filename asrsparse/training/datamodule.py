@@ -1,4 +1,4 @@
-"""Prepared cuts -> loaders of batches for Lightning."""
+"""The data module: prepared cuts -> loaders of batches for Lightning."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from lhotse.dataset import SimpleCutSampler
 
 from asrsparse.data.batch import Batch, BatchDataset, IndexedBatchDataset
 from asrsparse.data.cut_index import CutIndex
-from asrsparse.data.noise import QUIET, Noise
+from asrsparse.data.noise import Noise
 from asrsparse.data.sampler import EpochSampler, duration_bins
 from asrsparse.pruning import DynamicPruner
 from asrsparse.training.position import Position
@@ -27,15 +27,15 @@ class SpeechDataModule(L.LightningDataModule):
     Args:
         train_cuts: Training cuts.
         dev_cuts: Validation cuts, lazily read.
-        encode: Text -> token ids, a tokenizer's `encode`.
+        encode: Turns a text into token ids; the `encode` of a tokenizer.
         pruner: Chooses the utterances of an epoch; its rows are those of `train_cuts`.
-        position: Where training stands; shared with the training loop, which moves it.
-        batch_seconds: Seconds of audio in a batch on each rank, padding counted.
-        num_buckets: Buckets of similar duration.
-        num_workers: Loader processes; 0 loads in the training process.
-        seed: Seed of the order of batches.
-        modalities: What the model reads, `audio` or `video` or both.
-        noise: Mixed into the audio in training.
+        position: The position of the run; shared with the training step, which moves it.
+        batch_seconds: The seconds of audio in a batch on each rank, padding counted.
+        num_buckets: The number of buckets of utterances of similar duration.
+        num_workers: The number of processes that load batches; 0 loads in the training process.
+        seed: The seed of the order of batches.
+        modalities: The modalities that the model reads: `audio`, `video` or both.
+        noise: The noise that is mixed into the audio in training.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class SpeechDataModule(L.LightningDataModule):
         encode: Callable[[str], list[int]],
         pruner: DynamicPruner,
         position: Position,
-        batch_seconds: float = 60.0,
-        num_buckets: int = 10,
-        num_workers: int = 0,
-        seed: int = 0,
-        modalities: Sequence[str] = ("audio",),
-        noise: Noise = QUIET,
+        batch_seconds: float,
+        num_buckets: int,
+        num_workers: int,
+        seed: int,
+        modalities: Sequence[str],
+        noise: Noise,
     ) -> None:
         super().__init__()
         self.train_cuts = train_cuts
@@ -81,13 +81,13 @@ class SpeechDataModule(L.LightningDataModule):
         return self._loader(IndexedBatchDataset(self.train_cuts, dataset), sampler)
 
     def val_dataloader(self) -> Loader:
-        """All of dev, in its order."""
+        """Returns the loader of all of dev, in its order."""
         sampler = SimpleCutSampler(self.dev_cuts, max_duration=self.batch_seconds, shuffle=False)
         return self._loader(BatchDataset(self.encode, self.modalities), sampler)
 
     def _loader(self, dataset: torch.utils.data.Dataset[Batch], sampler: torch.utils.data.Sampler[Any]) -> Loader:
         # A generator of its own: else each new loader would draw its base seed from the global one, and the number of
-        # loaders that Lightning happens to make would change the dropout that follows.
+        # loaders that Lightning makes would change the dropout that follows.
         return torch.utils.data.DataLoader(
             dataset,
             sampler=sampler,
@@ -97,10 +97,10 @@ class SpeechDataModule(L.LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The pruner's state and the position."""
+        """Returns the state of the pruner, and the position."""
         return {"pruner": self.pruner.state_dict(), "position": self.position.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where a saved run was."""
+        """Sets the pruner and the position to a saved state."""
         self.pruner.load_state_dict(state_dict["pruner"])
         self.position.load_state_dict(state_dict["position"])

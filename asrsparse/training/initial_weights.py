@@ -1,4 +1,4 @@
-"""Weights that a training begins with: those of a finished run, or for each stream those of a run of its own."""
+"""Initial weights of a training that are those of finished runs: of the whole model, or of each stream."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,25 +6,25 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from asrsparse.models.asr import ASRModel
-from asrsparse.models.weights import first_reason, load_weights
+from asrsparse.models.weight_files import first_reason, load_weights
 
-STREAM_PARTS = ("frontend", "encoder")
-"""What a stream has of a model: all up to the encoder frames."""
+STREAM_LAYERS = ("frontend", "encoder")
+"""The layers that belong to a stream of a model: all up to the encoder frames."""
 
 
-def begin_with(model: ASRModel, init_from: str | None, init_streams: Mapping[str, str | None]) -> None:
+def load_initial_weights(model: ASRModel, init_from: str | None, init_streams: Mapping[str, str | None]) -> None:
     """Replaces initial weights by those of finished runs.
 
     Args:
-        model: Whose weights they become.
-        init_from: `model.safetensors` of a run of the same model; None for none.
+        model: The model that gets the weights.
+        init_from: The `model.safetensors` of a run of the same model; None for none.
         init_streams: For `audio` and `video` the `model.safetensors` of a run with that modality alone, whose front-end
-            and encoder an audio-visual model takes over; None for none. Its fusion, CTC and decoder begin anew, since
-            the frames that they get are others.
+            and encoder an audio-visual model takes over; None for none. Its fusion, CTC and decoder keep their initial
+            weights, since they read other frames.
 
     Raises:
-        ValueError: If there is no such file, it is of another model, or streams are named of a model that has one, or
-            beside `init_from`.
+        ValueError: If there is no such file, it is of another model, or streams are given for a model of one stream, or
+            together with `init_from`.
     """
     if init_from is not None:
         _load(model, load_weights(_existing("init_from", init_from)), f"init_from: {init_from}")
@@ -37,7 +37,7 @@ def begin_with(model: ASRModel, init_from: str | None, init_streams: Mapping[str
 def _check_streams(model: ASRModel, init_from: str | None, key: str) -> None:
     if model.video is None:
         raise ValueError(
-            f"{key}: got a model of one stream, allowed is modality=audiovisual. init_from takes it whole."
+            f"{key}: got a model of one stream, allowed is modality=audiovisual. init_from loads a whole model."
         )
     if init_from is not None:
         raise ValueError(f"{key}: got init_from too, which has the weights of all streams. Choose one of them.")
@@ -47,7 +47,7 @@ def _begin_stream(model: ASRModel, modality: str, path: str) -> None:
     key = f"init_streams.{modality}"
     weights = load_weights(_existing(key, path))
     stream = model if modality == "audio" else model.video
-    for part in STREAM_PARTS:
+    for part in STREAM_LAYERS:
         of_part = {
             name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")
         }

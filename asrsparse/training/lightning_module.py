@@ -1,4 +1,7 @@
-"""The training step: losses per utterance, scores to the pruner, masks after each update, state for an exact resume."""
+"""The training step: losses per utterance, scores to the pruner, masks after each update, state for an exact resume.
+
+Shape legend: B utterances.
+"""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -18,21 +21,22 @@ from asrsparse.schedules import Schedule
 from asrsparse.training.position import Position
 
 LOG_EVERY_STEPS = 10
+"""Optimiser updates between two lines of the log of metrics."""
 
 
 class ASRLightningModule(L.LightningModule):
-    """Trains a recogniser under a pruner and masks; with `KeepAll` and `DenseMask` these same lines are the baseline.
+    """Trains a recogniser under a pruner and masks; with `KeepAll` and `DenseMask` the same lines train the baseline.
 
     Args:
         model: The recogniser.
-        masks: Masks attached to `model`.
+        masks: The masks attached to `model`.
         pruner: Receives the losses of each batch.
-        position: Counts what was trained; shared with the data module.
-        optimizer: Parameter groups -> optimiser.
-        lr_schedule: Factor on the learning rate, by the share of training that is done.
-        weight_decay: Decay of the weights (not of norms and biases, nor of mask logits).
-        lr: Peak learning rate.
-        to_text: Token ids -> text, a tokenizer's `decode`; for the word error rate on dev.
+        position: The position of the run; shared with the data module.
+        optimizer: Makes the optimiser of parameter groups.
+        lr_schedule: The factor on the learning rate, by the share of the training that is done.
+        lr: The peak learning rate.
+        weight_decay: The weight decay of the weights (not of norms and biases, nor of mask logits).
+        to_text: Turns token ids into text; the `decode` of a tokenizer, for the word error rate on dev.
     """
 
     def __init__(
@@ -61,7 +65,7 @@ class ASRLightningModule(L.LightningModule):
         self._rng_states: list[dict[str, Any]] | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One optimiser over the weights and, while masks are learned, their logits."""
+        """Returns one optimiser over the weights and, while masks are learned, their logits."""
         return self._make_optimizer(self.masks.param_groups(lr=self._lr, weight_decay=self._weight_decay))
 
     @property
@@ -75,13 +79,13 @@ class ASRLightningModule(L.LightningModule):
         return self.position.progress(kept.seconds, self.pruner.planned_seconds(self.position.epoch))
 
     def on_train_start(self) -> None:
-        """Puts the random states of a resumed run back, after all set-up has drawn its numbers."""
+        """Restores the random states of a resumed run, after all set-up has drawn its numbers."""
         if self._rng_states is not None:
             _set_rng_state(self._rng_states[min(self.global_rank, len(self._rng_states) - 1)])
             self._rng_states = None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Sets the learning rate by what was processed, so that it ends at its end under pruning."""
+        """Sets the learning rate by the share of the training that is done, which reaches 1 under pruning too."""
         self.model.segments.start_epoch(self.position.epoch)  # here, since no epoch starts for a resumed run
         factor = self.lr_schedule(self.progress)
         for group in self._optimizer.param_groups:
@@ -89,11 +93,11 @@ class ASRLightningModule(L.LightningModule):
                 group["lr"] = self._lr * factor
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Returns the loss of a batch and counts the batch as trained."""
+        """Returns the loss of a batch, and counts the batch as trained."""
         losses = self.model(batch)
         loss = self.pruner.observe(batch.ids, losses.total) + self.masks.penalty()
-        seconds, heard = self._over_ranks(batch.seconds, losses.heard_share * batch.seconds)
-        self.position.advance(seconds, heard / seconds, batches=self.trainer.world_size)
+        seconds, processed = self._over_ranks(batch.seconds, losses.kept_share * batch.seconds)
+        self.position.advance(seconds, processed / seconds, batches=self.trainer.world_size)
         self._log_step(loss.detach())
         return loss
 
@@ -104,7 +108,7 @@ class ASRLightningModule(L.LightningModule):
         self.masks.step(self.progress, optimizer.optimizer)
 
     def on_train_epoch_end(self) -> None:
-        """Closes the epoch: its losses become scores."""
+        """Ends the epoch: its losses become scores."""
         self.pruner.end_epoch()
         self.model.segments.end_epoch()
         self.position.next_epoch()
@@ -131,21 +135,21 @@ class ASRLightningModule(L.LightningModule):
         self.log("lr", self._optimizer.param_groups[0]["lr"], on_step=True, batch_size=1)
 
     def _over_ranks(self, *numbers: float) -> tuple[float, ...]:
-        """The sums of numbers over all ranks."""
+        """Returns the sums of numbers over all ranks."""
         if self.trainer.world_size == 1:
             return numbers
         sums = self.trainer.strategy.reduce(torch.tensor(numbers, device=self.device), reduce_op="sum")
         return tuple(sums.tolist())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the masks, what segments are chosen by, the random states of all ranks, and which model this is."""
+        """Adds the masks, the state of segment pruning, the random states of all ranks, and a hash of the model."""
         checkpoint["masks"] = self.masks.state_dict()
         checkpoint["segments"] = self.model.segments.state_dict()
         checkpoint["model_fingerprint"] = model_fingerprint(self.model)
         checkpoint["rng_states"] = _gather_rng_states()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes masks and random states back; called before the weights are loaded.
+        """Restores masks, segment pruning and random states; Lightning calls it before the weights are loaded.
 
         Raises:
             ValueError: If the checkpoint is of another model.
@@ -163,13 +167,13 @@ class ASRLightningModule(L.LightningModule):
 
 
 def model_fingerprint(model: torch.nn.Module) -> str:
-    """A hash of the names and shapes of a model's weights."""
+    """Returns a hash of the names and shapes of a model's weights."""
     shapes = "\n".join(f"{name} {tuple(value.shape)}" for name, value in sorted(model.state_dict().items()))
     return blake2b(shapes.encode(), digest_size=8).hexdigest()
 
 
 def _first_difference(saved: dict[str, torch.Tensor], here: dict[str, torch.Tensor]) -> str:
-    """Names the first weight in which two models differ."""
+    """Describes the first weight in which two models differ."""
     for name in sorted({*saved, *here}):
         got = tuple(saved[name].shape) if name in saved else "no such weight"
         want = tuple(here[name].shape) if name in here else "no such weight"
@@ -179,7 +183,7 @@ def _first_difference(saved: dict[str, torch.Tensor], here: dict[str, torch.Tens
 
 
 def _rng_state() -> dict[str, Any]:
-    """The random states of this process, as tensors and plain numbers."""
+    """Returns the random states of this process, as tensors and plain numbers."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
@@ -199,7 +203,7 @@ def _set_rng_state(state: dict[str, Any]) -> None:
 
 
 def _gather_rng_states() -> list[dict[str, Any]]:
-    """The random states of all ranks, in their order."""
+    """Returns the random states of all ranks, in their order."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [_rng_state()]
     states: list[Any] = [None] * torch.distributed.get_world_size()

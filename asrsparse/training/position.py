@@ -1,24 +1,24 @@
-"""How far a training run has come: what is scheduled by, saved and resumed."""
+"""The position of a training run, by which schedules are set, and which a checkpoint holds."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 _ROUNDING = 1e-7
-"""The score table rounds durations to float32, by 6e-8 at most: what was heard misses what was kept by as much."""
+"""The score table rounds durations to float32, by 6e-8 at most, so that trained and kept seconds differ by as much."""
 
 
 @dataclass
 class Position:
-    """Where a run stands, counted in what was trained (never in what a prefetching loader has drawn).
+    """The position of a run, counted in trained batches (not in the batches that a prefetching loader has drawn).
 
     Attributes:
         epoch: The current epoch, from 0.
-        batches: Batches trained in this epoch, over all ranks.
-        steps: Optimiser updates in all.
-        epoch_seconds: Speech of the utterances of this epoch, in seconds, over all ranks.
-        earlier_seconds: Speech of the utterances of the epochs before.
-        heard_seconds: Speech that the model heard of them in all; less, where training skips segments.
+        batches: The batches trained in this epoch, over all ranks.
+        steps: The optimiser updates of all epochs.
+        epoch_seconds: The speech of the utterances trained in this epoch, in seconds, over all ranks.
+        earlier_seconds: The speech of the utterances trained in the epochs before, in seconds.
+        heard_seconds: The speech that the model processed in all epochs, in seconds: without segments that were pruned.
 
     Example:
         >>> position = Position()
@@ -37,11 +37,17 @@ class Position:
     earlier_seconds: float = 0.0
     heard_seconds: float = 0.0
 
-    def advance(self, seconds: float, heard_share: float = 1.0, batches: int = 1) -> None:
-        """Counts a batch on each rank, with `seconds` of speech over all of them, of which the model heard a share."""
+    def advance(self, seconds: float, kept_share: float = 1.0, batches: int = 1) -> None:
+        """Counts one step.
+
+        Args:
+            seconds: The speech of the utterances of the step, over all ranks.
+            kept_share: The share of it that segment pruning kept, in (0, 1].
+            batches: The batches of the step, one for each rank.
+        """
         self.batches += batches
         self.epoch_seconds += seconds
-        self.heard_seconds += heard_share * seconds
+        self.heard_seconds += kept_share * seconds
 
     def next_epoch(self) -> None:
         """Begins the next epoch."""
@@ -52,25 +58,25 @@ class Position:
 
     @property
     def hours_heard(self) -> float:
-        """Hours of speech trained on so far."""
+        """The hours of speech that the model processed so far."""
         return self.heard_seconds / 3600
 
     def progress(self, kept_seconds: float, planned_seconds: float) -> float:
         """The share of the whole training that is done, in [0, 1]; exactly 1 at its end, also under pruning.
 
         Args:
-            kept_seconds: Speech that this epoch keeps.
-            planned_seconds: Speech that the epochs after it are expected to keep.
+            kept_seconds: The speech that this epoch keeps, in seconds.
+            planned_seconds: The speech that the epochs after it are expected to keep, in seconds.
         """
         done = self.earlier_seconds + self.epoch_seconds
         total = self.earlier_seconds + max(kept_seconds, self.epoch_seconds) + planned_seconds
         return 1.0 if done > (1 - _ROUNDING) * total else done / total
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers."""
+        """Returns the attributes as plain numbers."""
         return asdict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over a saved position."""
+        """Sets the attributes to those of a saved position."""
         for name, value in state.items():
             setattr(self, name, value)

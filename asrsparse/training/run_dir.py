@@ -1,4 +1,4 @@
-"""Whose a run's folder is: one configuration's, but for what may differ between two sittings, and one corpus's."""
+"""The folder of a run belongs to one configuration and one set of training utterances, which are checked here."""
 
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,19 @@ _NOT_PART_OF_A_RUN = (
     ),
     "masks.regime",
 )
-"""Keys that may differ between two sittings of a run: they say where things lie, what happens after training, what
-tables call it, or what other keys say too."""
+"""Keys that may differ when a run is resumed: they say where files lie, what happens after training, how tables name
+the run, or repeat other keys."""
 
 
 def differences(run_dir: Path, config: Any) -> list[str]:
-    """What of a configuration is other than in the `config.yaml` of a folder, as `KEY: VALUE there, VALUE now`.
+    """Returns the differences of a configuration from the `config.yaml` of a folder.
 
-    A folder without one belongs to nobody yet: no differences.
+    Args:
+        run_dir: The folder of a run; one without `config.yaml` has no differences.
+        config: The composed configuration.
+
+    Returns:
+        A text `KEY: VALUE there, VALUE now` for each different value.
     """
     if not (run_dir / "config.yaml").is_file():
         return []
@@ -43,10 +48,10 @@ def differences(run_dir: Path, config: Any) -> list[str]:
 
 
 def claim_utterances(run_dir: Path, cuts: CutIndex) -> None:
-    """Records in `data.json` which utterances a run begins with, or checks that it goes on with the same.
+    """Records the training utterances of a new run in `data.json`, or checks that a resumed run has the same ones.
 
     Raises:
-        ValueError: As for `check_utterances`.
+        ValueError: See `check_utterances`.
     """
     if (run_dir / "data.json").is_file():
         check_utterances(run_dir, cuts)
@@ -55,10 +60,10 @@ def claim_utterances(run_dir: Path, cuts: CutIndex) -> None:
 
 
 def check_utterances(run_dir: Path, cuts: CutIndex) -> None:
-    """Checks that a run was begun with these utterances, as far as it is known.
+    """Checks that a run has these training utterances, if it has recorded them.
 
     Raises:
-        ValueError: If they are others.
+        ValueError: If the run has other utterances.
     """
     path, now = run_dir / "data.json", _summary(cuts)
     if path.is_file() and (begun := read_json(path)) != now:
@@ -77,7 +82,7 @@ def _in_words(utterances: dict[str, Any]) -> str:
 
 
 def _of_the_run(config: Any) -> dict[str, Any]:
-    """The values that make a run what it is, by dotted key; however they came about."""
+    """Returns the values that define a run, by dotted key, with interpolations resolved."""
     known = OmegaConf.merge(config, {"vocab_size": None})  # else the tokenizer says
     values = flatten(OmegaConf.create(OmegaConf.to_container(known, resolve=True))).items()
     return {key: value for key, value in values if not {key, key.split(".")[0]} & set(_NOT_PART_OF_A_RUN)}

@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from asrsparse.video.io import FRAMES_PER_SECOND, Frames
+from asrsparse.rates import FRAMES_PER_SECOND
+from asrsparse.video.io import Frames
 from asrsparse.video.opencv import cv2
 
 Places = NDArray[np.float64]

@@ -20,8 +20,8 @@ from lhotse.features.io import FeaturesReader, register_reader
 from numpy.typing import NDArray
 
 from asrsparse.files import atomic_path
+from asrsparse.rates import FRAMES_PER_SECOND, SECONDS_PER_FRAME
 
-FRAMES_PER_SECOND = 25
 TOLERATED_FRAMES = 2  # by which audio and video of an utterance may differ in length
 
 Frames = NDArray[np.uint8]
@@ -131,7 +131,7 @@ def pictures(path: Path, zero: str = "audio") -> Iterator[tuple[int, Frames]]:
 
 def _timed(container: av.container.InputContainer) -> Iterator[tuple[float, av.VideoFrame | None]]:
     """When each frame is shown, in seconds of the file, and the frame; then when the last one ends, and None."""
-    begin, step, length = None, math.inf, 1 / FRAMES_PER_SECOND
+    begin, step, length = None, math.inf, SECONDS_PER_FRAME
     for frame in _despite_damage(container):
         before, begin = begin, frame.time if frame.time is not None else (begin or 0.0) + length
         step = step if before is None else begin - before
@@ -224,4 +224,4 @@ def video_array(folder: Path, key: str, shape: tuple[int, int, int]) -> Temporal
         3.0
     """
     array = Array(VideoReader.name, storage_path=str(folder), storage_key=key, shape=list(shape))
-    return TemporalArray(array, temporal_dim=0, frame_shift=1 / FRAMES_PER_SECOND, start=0.0)
+    return TemporalArray(array, temporal_dim=0, frame_shift=SECONDS_PER_FRAME, start=0.0)

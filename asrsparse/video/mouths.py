@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from asrsparse.rates import FRAMES_PER_SECOND
 from asrsparse.video.faces import FaceDetector, HaarFaces, Places, Track, track_faces
-from asrsparse.video.io import FRAMES_PER_SECOND, TOLERATED_FRAMES, Frames, pictures
+from asrsparse.video.io import TOLERATED_FRAMES, Frames, pictures
 from asrsparse.video.opencv import cv2
 
 SIZE = 96

@@ -93,7 +93,7 @@ def test_audio_that_was_damaged_is_named_with_what_to_do(cuts, tmp_path):
 BOTH = ("audio", "video")
 
 
-def seen(cut, folder, num_frames):
+def with_video(cut, folder, num_frames):
     """A cut with a video beside its audio, whose frames are told by their brightness."""
     frames = np.full((num_frames, 96, 96), 20, np.uint8) + 10 * np.arange(num_frames, dtype=np.uint8)[:, None, None]
     write_video(folder / f"{cut.id}.mp4", frames)
@@ -104,7 +104,7 @@ def seen(cut, folder, num_frames):
 def seen_cuts(cuts, tmp_path):
     """Those of 0.1, 0.3 and 0.2 s, with 3, 8 and 4 video frames: within two of 2.5, 7.5 and 5."""
     lens = {"u0": 3, "u1": 8, "u2": 4}
-    return CutSet.from_cuts([seen(cut, tmp_path, lens[cut.id]) for cut in cuts])
+    return CutSet.from_cuts([with_video(cut, tmp_path, lens[cut.id]) for cut in cuts])
 
 
 def test_a_batch_without_video_is_what_it_was(seen_cuts, cuts):
@@ -143,13 +143,13 @@ def test_a_cut_within_a_recording_has_its_part_of_the_video(seen_cuts):
 
 
 def test_a_cut_at_the_end_of_a_recording_makes_do_with_the_frames_that_are_there(cuts, tmp_path):
-    part = seen(cuts["u1"], tmp_path, 6).truncate(offset=0.12, duration=0.18, preserve_id=True)
+    part = with_video(cuts["u1"], tmp_path, 6).truncate(offset=0.12, duration=0.18, preserve_id=True)
     assert BatchDataset(encode, BOTH)[CutSet.from_cuts([part])].video_lens.tolist() == [3]
 
 
 def test_a_cut_without_video_names_the_remedy(cuts):
     message = (
-        r"u0 has no video, but the model looks at it\. .*\(corpus\.video=true\), or train on audio \(modality=audio\)"
+        r"u0 has no video, but the model reads video\. .*\(corpus\.video=true\), or train on audio \(modality=audio\)"
     )
     with pytest.raises(ValueError, match=message):
         BatchDataset(encode, BOTH)[cuts]
@@ -157,7 +157,7 @@ def test_a_cut_without_video_names_the_remedy(cuts):
 
 @pytest.mark.parametrize("num_frames", [1, 4, 12])
 def test_a_video_longer_or_shorter_than_its_audio_is_refused(cuts, tmp_path, num_frames):
-    alone = CutSet.from_cuts([seen(cuts["u1"], tmp_path, num_frames)])
+    alone = CutSet.from_cuts([with_video(cuts["u1"], tmp_path, num_frames)])
     message = (
         rf"u1: its recording has {num_frames} video frames beside 0\.30 s of audio; allowed are 8, and 2 more or less"
         r"\. Prepare its video again, or leave the utterance out"
@@ -188,7 +188,7 @@ def test_a_batch_with_video_can_be_sent_by_a_worker(seen_cuts):
 
 
 class Louder:
-    """Adds the number of the epoch to every sample that is heard."""
+    """Adds the number of the epoch to every sample of an utterance."""
 
     def add_to(self, audio, audio_lens, ids, epoch=0):
         self.ids = ids

@@ -4,14 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 
 from asrsparse.corpora.grid import prepare_grid
 from asrsparse.corpora.manifests import SPLITS, manifest_paths, read_split, write_split
-from asrsparse.data.cuts import ctc_frames, cuts_path, encoder_frames, prepare_cuts, read_cuts
+from asrsparse.data.cuts import cuts_path, prepare_cuts, read_cuts
 from asrsparse.data.tokenizer import SentencePieceTokenizer, load_tokenizer
 from asrsparse.video.io import video_array, write_video
 
@@ -366,25 +364,6 @@ def test_video_keeps_its_speed(tmp_path):
 
 
 # ---- frames
-
-
-def convolved(length: int) -> int:
-    """Frames after a convolution of width 3 and stride 2 without padding, counted one by one."""
-    return len(range(0, length - 2, 2))
-
-
-@given(st.integers(min_value=0, max_value=16_000 * 40))
-def test_encoder_frames_are_those_of_the_two_convolutions(samples):
-    features = len(range(0, samples + 1, 160))  # windows that are centred on multiples of 10 ms
-    assert encoder_frames(samples / 16_000) == convolved(convolved(features))
-
-
-@given(st.lists(st.integers(min_value=1, max_value=3), max_size=12))
-def test_ctc_frames_are_the_shortest_path_that_collapses_to_the_labels(labels):
-    path: list[int] = []
-    for label in labels:
-        path += [0, label] if path and path[-1] == label else [label]
-    assert ctc_frames(labels) == len(path)
 
 
 def test_real_utterances_become_cuts(grid_dir, tmp_path):

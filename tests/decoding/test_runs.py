@@ -12,7 +12,7 @@ from asrsparse.decoding.decoders import JointBeamSearch
 from asrsparse.decoding.runs import open_run
 from asrsparse.files import write_json, write_text
 from asrsparse.models.builders import build_model
-from asrsparse.models.weights import save_weights
+from asrsparse.models.weight_files import save_weights
 
 
 @pytest.fixture

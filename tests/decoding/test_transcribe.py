@@ -22,7 +22,7 @@ from asrsparse.decoding.runs import open_run
 from asrsparse.decoding.transcribe import Options, parse, quiet_places, transcribe
 from asrsparse.files import write_text
 from asrsparse.models.builders import build_model
-from asrsparse.models.weights import save_weights
+from asrsparse.models.weight_files import save_weights
 from asrsparse.video.mouths import Mouths
 
 
@@ -85,7 +85,7 @@ def test_json_holds_segments_times_of_words_and_hypotheses(runs, cut, tmp_path, 
 
 def test_files_that_cannot_be_transcribed_are_named_and_the_others_go_on(runs, cut, tmp_path, capsys):
     good = as_file(cut, tmp_path / "good.wav")
-    (tmp_path / "text.wav").write_text("no sound")
+    (tmp_path / "text.wav").write_text("no audio")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
     soundfile.write(tmp_path / "short.wav", np.zeros(800), RATE)
     silent = write_film(tmp_path / "silent.mp4", squares([(60, 50)] * 10))
@@ -111,7 +111,7 @@ def test_files_that_cannot_be_transcribed_are_named_and_the_others_go_on(runs, c
 
 
 @pytest.mark.parametrize("modality", ["video", "audiovisual"])
-def test_a_model_that_sees_needs_a_video_with_a_face(runs, cut, tmp_path, capsys, modality):
+def test_a_model_with_video_needs_a_video_with_a_face(runs, cut, tmp_path, capsys, modality):
     audio = as_file(cut, tmp_path / "a.wav")
     film = write_film(tmp_path / "a.mkv", squares([(60, 50)] * 50), samples=np.zeros(2 * RATE, np.int16))
     status, lines, messages = run_words(capsys, runs[modality], audio, film)
@@ -121,7 +121,7 @@ def test_a_model_that_sees_needs_a_video_with_a_face(runs, cut, tmp_path, capsys
 
 
 @pytest.mark.parametrize("modality", ["video", "audiovisual"])
-def test_a_video_is_transcribed_from_its_mouths(runs, tmp_path, capsys, modality, monkeypatch):
+def test_a_video_is_transcribed_from_its_mouth_region(runs, tmp_path, capsys, modality, monkeypatch):
     noise = np.random.default_rng(0).integers(-3000, 3000, 2 * RATE).astype(np.int16)
     film = write_film(tmp_path / "a.mkv", squares([(60, 50)] * 50), samples=noise)
     mouths = np.random.default_rng(0).integers(0, 256, (50, 96, 96)).astype(np.uint8)

@@ -17,7 +17,7 @@ from asrsparse.data.cuts import read_cuts
 from asrsparse.data.tokenizer import SentencePieceTokenizer
 from asrsparse.export.espnet_folder import espnet_config, espnet_weights, export_espnet
 from asrsparse.models.builders import build_model
-from asrsparse.models.weights import load_weights
+from asrsparse.models.weight_files import load_weights
 from asrsparse.scoring.trn_files import read_decoded
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +124,7 @@ def test_a_model_of_sentencepiece_names_its_file_as_it_lies_in_the_folder(run, t
     ],
 )
 def test_what_espnet_has_no_front_end_for_is_refused(run, tmp_path, overrides, reads):
-    with pytest.raises(ValueError, match=f"got a model that reads {reads}, allowed is one that hears log-mel"):
+    with pytest.raises(ValueError, match=f"got a model that reads {reads}, allowed is one that reads log-mel"):
         export_espnet(replace(run, model=make_model(*overrides)), tmp_path / "out")
     assert not any(tmp_path.iterdir())
 
@@ -139,7 +139,9 @@ def test_a_part_of_another_kind_is_refused(run):
 def test_a_model_that_espnet_would_encode_otherwise_is_not_written(run, tmp_path):
     config = run.config.copy()
     config.model.encoder.activation_type = "relu"
-    with pytest.raises(ValueError, match=r"ESPnet's model encodes otherwise than this one, by .*; allowed is 0.0001"):
+    with pytest.raises(
+        ValueError, match=r"frames of ESPnet's model that differ from this one's by .*; allowed is 0.0001"
+    ):
         export_espnet(replace(run, config=config), tmp_path / "out")
     assert not any(tmp_path.iterdir())
 

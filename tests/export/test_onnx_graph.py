@@ -8,7 +8,7 @@ import torch
 from micro import make_model
 
 from asrsparse.data.cuts import read_cuts
-from asrsparse.export.onnx_graph import LogMelByProducts, Recogniser, check_graph, export_onnx, write_graph
+from asrsparse.export.onnx_graph import EncoderAndCTC, LogMelByProducts, check_graph, export_onnx, write_graph
 from asrsparse.files import read_json
 from asrsparse.models.frontends import LogMelFrontend
 
@@ -31,7 +31,7 @@ def test_log_mel_features_by_products_are_espnets(rate):
 
 @torch.inference_mode()
 def test_onnxruntime_gives_what_pytorch_gives_for_every_test_utterance(run, folder, tiny_corpus):
-    session, recogniser = onnxruntime.InferenceSession(str(folder / "model.onnx")), Recogniser(run.model)
+    session, recogniser = onnxruntime.InferenceSession(str(folder / "model.onnx")), EncoderAndCTC(run.model)
     for cut in read_cuts(tiny_corpus / "cuts", "test"):
         audio = torch.from_numpy(cut.load_audio())
         lens = torch.tensor([audio.size(1)])
@@ -60,7 +60,7 @@ def test_the_readmes_lines_run(folder, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("modality", ["video", "audiovisual"])
-def test_a_model_that_sees_is_exported_too(run, tmp_path, modality):
+def test_a_model_with_video_is_exported_too(run, tmp_path, modality):
     export_onnx(replace(run, model=make_model(f"modality={modality}").eval()), tmp_path / "out")
     record = read_json(tmp_path / "out" / "onnx.json")
     assert record["inputs"]["video"]["shape"] == ["utterances", "video frames", 96, 96]
@@ -84,6 +84,8 @@ def test_an_export_that_gives_something_else_fails_and_leaves_nothing(run, tmp_p
 
 def test_what_the_exporter_cannot_write_is_refused(run, tmp_path):
     model = make_model("stream/audio=waveform", "model.frontend.output_size=64")
-    with pytest.raises(ValueError, match=r"got the front-end ResNet1d, allowed are log-mel features and mouths"):
+    with pytest.raises(
+        ValueError, match=r"got the front-end ResNet1d, allowed are log-mel features and visual front-ends"
+    ):
         export_onnx(replace(run, model=model), tmp_path / "out")
     assert not any(tmp_path.iterdir())

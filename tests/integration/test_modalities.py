@@ -88,4 +88,4 @@ def test_a_corpus_without_video_is_refused_with_the_remedy(tiny_corpus, tmp_path
         run("train", *overrides(tiny_corpus, tmp_path, "modality=video"))
     assert stopped.value.code == 2
     message = capsys.readouterr().err
-    assert "has no video, but the model looks at it. Prepare the corpus with it (corpus.video=true)" in message
+    assert "has no video, but the model reads video. Prepare the corpus with video (corpus.video=true)" in message

@@ -28,7 +28,7 @@ def model():
     return make_model().eval()
 
 
-def test_a_loss_is_the_same_whoever_shares_the_batch(model):
+def test_a_loss_is_the_same_in_any_batch(model):
     batch = make_batch([5, 2, 7])
     batch.audio_lens = torch.tensor([9000, 12000, 7003])
     batch.audio[torch.arange(12000) >= batch.audio_lens[:, None]] = 0.0
@@ -75,13 +75,13 @@ def test_without_a_decoder_the_loss_is_ctcs():
 
 
 def test_without_a_decoder_only_ctc_can_be_trained():
-    with pytest.raises(ValueError, match=r"model.ctc_weight: got 0.3 without a decoder; allowed is 1"):
+    with pytest.raises(ValueError, match=r"ctc_weight: got 0.3 without a decoder; allowed is 1"):
         make_model("model.decoder=null", "model.ctc_weight=0.3")
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.5])
 def test_a_ctc_weight_outside_its_range_is_refused(weight):
-    with pytest.raises(ValueError, match=rf"model.ctc_weight: got {weight}, allowed is \[0, 1\]"):
+    with pytest.raises(ValueError, match=rf"ctc_weight: got {weight}, allowed is \[0, 1\]"):
         make_model(f"model.ctc_weight={weight}")
 
 
@@ -98,7 +98,7 @@ def test_specaug_changes_features_in_training_only():
     assert torch.equal(seen[1], features)
 
 
-def test_without_specaug_training_sees_the_features_as_they_are():
+def test_without_specaug_training_reads_the_features_unchanged():
     model = make_model("model.specaug=null").train()
     seen = []
     model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -179,9 +179,9 @@ def test_every_model_names_the_options_of_its_residual_branches(size):
 
 
 def test_scales_outside_their_range_are_refused():
-    with pytest.raises(ValueError, match=r"model.layer_scale: got 0, allowed is a positive number.*residual_scale=0\."):
+    with pytest.raises(ValueError, match=r"layer_scale: got 0, allowed is a positive number.*residual_scale=0\."):
         make_model("model.layer_scale=0")
-    with pytest.raises(ValueError, match=r"model.residual_scale: got -1, allowed are 0 and more"):
+    with pytest.raises(ValueError, match=r"residual_scale: got -1, allowed are 0 and more"):
         make_model("model.residual_scale=-1")
 
 

@@ -45,13 +45,15 @@ def test_modalities_are_dropped_as_often_as_asked_for():
     assert keeps_video.mean().item() == pytest.approx(0.6, abs=0.015)
 
 
-@pytest.mark.parametrize(("p_audio", "p_video", "heard", "seen"), [(1.0, 0.0, False, True), (0.0, 1.0, True, False)])
-def test_a_dropped_modality_says_nothing_and_the_other_all(p_audio, p_video, heard, seen):
+@pytest.mark.parametrize(
+    ("p_audio", "p_video", "uses_audio", "uses_video"), [(1.0, 0.0, False, True), (0.0, 1.0, True, False)]
+)
+def test_a_dropped_modality_has_no_effect_and_the_other_one_has(p_audio, p_video, uses_audio, uses_video):
     fusion, (audio, lens), (video, _) = make(p_audio, p_video).train(), frames([5], 1), frames([5], 2)
     audio.requires_grad_()
     video.requires_grad_()
     fusion((audio, lens), (video, lens))[0].square().sum().backward()
-    assert (bool(audio.grad.any()), bool(video.grad.any())) == (heard, seen)
+    assert (bool(audio.grad.any()), bool(video.grad.any())) == (uses_audio, uses_video)
 
 
 def test_evaluation_drops_nothing_and_draws_no_random_number():
@@ -72,6 +74,6 @@ def test_an_utterance_is_fused_as_if_alone():
 
 @pytest.mark.parametrize(("p_audio", "p_video"), [(-0.1, 0.2), (0.6, 0.5)])
 def test_shares_that_leave_no_utterance_are_refused(p_audio, p_video):
-    message = rf"model.video.fusion: got p_audio={p_audio} and p_video={p_video}, .*loses one of them, never both"
+    message = rf"p_audio and p_video: got {p_audio} and {p_video}, .*loses one of them, never both"
     with pytest.raises(ValueError, match=message):
         make(p_audio, p_video)

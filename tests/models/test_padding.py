@@ -1,6 +1,7 @@
 """Padding: an utterance is encoded the same alone and in any batch, whatever its length and that of the others."""
 
 import copy
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 from micro import make_model
 
 from asrsparse.data.batch import Batch
-from asrsparse.data.cuts import encoder_frames
 from asrsparse.decoding.decoders import GreedyCTC, JointBeamSearch
 from asrsparse.masks.compact import compact
 from asrsparse.models.padding import hide_padding
+from asrsparse.rates import encoder_frames
 
 MODALITIES = ["audio", "video", "audiovisual"]
 
@@ -55,8 +56,8 @@ def test_an_utterance_is_encoded_and_decoded_the_same_alone_and_in_a_batch(model
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_a_loss_is_the_same_whoever_shares_the_batch_in_training_too(modality):
-    # But for what sees whole batches by nature, or draws: batch norms, dropout, masked features.
+def test_a_loss_is_the_same_in_any_batch_in_training_too(modality):
+    # Without what reads whole batches by nature, or draws: batch norms, dropout, masked features.
     off = ["dropout_rate", "positional_dropout_rate"]
     rates = [f"model.{part}.{name}=0" for part in ("encoder", "decoder") for name in off] + ["model.specaug=null"]
     if modality == "audiovisual":
@@ -86,7 +87,19 @@ def test_no_weight_is_added_and_no_state_stays():
     names = set(model.state_dict())
     model.encode(make_seeing_batch([1, 1], [20, 9]))
     assert set(model.state_dict()) == names
-    assert not [name for name, module in model.named_modules() if getattr(module, "is_frame", None) is not None]
+    assert not any("is_frame" in vars(module) for module in model.modules())
+    blocks = [hook.__self__ for layer in model.encoder.encoders for hook in layer._forward_pre_hooks.values()]
+    assert len(blocks) == len(model.encoder.encoders)
+    assert all(block.is_frame is None for block in blocks)
+
+
+def test_a_copy_passes_its_padding_to_its_own_convolutions():
+    layer = make_model().eval().encoder.encoders[0]
+    for changed in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        convolution = changed.conv_module.depthwise_conv
+        (found,), (zeroed,) = changed._forward_pre_hooks.values(), convolution._forward_pre_hooks.values()
+        assert found.__self__ is zeroed.__self__
+        assert found.__self__ is not next(iter(layer._forward_pre_hooks.values())).__self__
 
 
 def test_copies_and_compacted_models_hide_padding_too():

@@ -16,12 +16,12 @@ from asrsparse.models.time_pruning import SEGMENT_LEVELS, TimePruning
 from asrsparse.pruning import BlankTable, LeastBlankChunks, LoudestChunks, RandomChunks, SegmentPruner
 from asrsparse.training.flops import count_flops
 
-SEEING = ["video", "audiovisual"]
+WITH_VIDEO = ["video", "audiovisual"]
 MODALITIES = {"audio": ("audio",), "video": ("video",), "audiovisual": ("audio", "video")}
 
 
-@pytest.fixture(scope="module", params=SEEING)
-def seeing(request):
+@pytest.fixture(scope="module", params=WITH_VIDEO)
+def video_model(request):
     return make_model(f"modality={request.param}")
 
 
@@ -41,7 +41,7 @@ def test_a_model_reads_its_modalities_and_no_others(modality, batch):
     assert (losses > 0).all()
 
 
-@pytest.mark.parametrize("modality", SEEING)
+@pytest.mark.parametrize("modality", WITH_VIDEO)
 def test_every_weight_gets_a_gradient(modality, batch):
     overrides = ["model.video.fusion.p_audio=0", "model.video.fusion.p_video=0"] if modality == "audiovisual" else []
     model = make_model(f"modality={modality}", *overrides).train()
@@ -52,10 +52,10 @@ def test_every_weight_gets_a_gradient(modality, batch):
     assert all(p.grad.any() for name, p in model.named_parameters() if "frontend.stem" in name)
 
 
-def test_a_loss_in_evaluation_is_the_same_whoever_shares_the_batch(seeing, batch):
-    together = seeing.eval()(batch)
+def test_a_loss_in_evaluation_is_the_same_in_any_batch(video_model, batch):
+    together = video_model.eval()(batch)
     for row in range(2):
-        single = seeing(alone(batch, row))
+        single = video_model(alone(batch, row))
         torch.testing.assert_close(together.total[row], single.total[0], rtol=1e-4, atol=1e-4)
 
 
@@ -66,15 +66,15 @@ def test_encoder_frames_come_every_40_ms(batch):
         assert encoded.shape[1] == frames
 
 
-def test_the_residual_stream_is_float32_under_autocast(seeing, batch):
+def test_the_residual_stream_is_float32_under_autocast(video_model, batch):
     seen = []
-    encoders = [seeing.encoder] + ([seeing.video.encoder] if seeing.video is not None else [])
+    encoders = [video_model.encoder] + ([video_model.video.encoder] if video_model.video is not None else [])
     hooks = [
         encoder.encoders[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0].dtype))
         for encoder in encoders
     ]
     with torch.autocast("cpu", torch.bfloat16):
-        losses = seeing.eval()(batch)
+        losses = video_model.eval()(batch)
     for hook in hooks:
         hook.remove()
     assert seen == [torch.float32] * len(encoders)
@@ -93,7 +93,8 @@ def test_rows_are_masked_in_training_only(batch):
 
 
 def test_a_subsampling_behind_25_rows_a_second_is_refused():
-    message = r"input_layer: got Conv2dSubsampling behind SmallVisualFrontend, which gives 25 rows a second; .* linear"
+    got = "encoder: got the input layer Conv2dSubsampling behind SmallVisualFrontend"
+    message = rf"{got}, which gives 25 rows a second; .* linear"
     for modality, key in (("video", "model"), ("audiovisual", "model.video")):
         with pytest.raises(ValueError, match=message):
             make_model(f"modality={modality}", f"{key}.encoder.input_layer=conv2d")
@@ -117,7 +118,7 @@ def test_an_audio_front_end_on_waveforms_takes_the_place_of_log_mel_features(mod
     assert model.frontend.stem.weight.grad.any()
 
 
-@pytest.mark.parametrize("modality", SEEING)
+@pytest.mark.parametrize("modality", WITH_VIDEO)
 def test_flops_are_counted_in_every_layer(modality, batch):
     model = make_model(f"modality={modality}").train()
     states = {name: value.clone() for name, value in model.state_dict().items()}
@@ -176,20 +177,20 @@ class Transparent(torch.nn.Module):
         return frames, is_frame.squeeze(1).sum(dim=1), None
 
 
-class Hearing(torch.nn.Module):
+class AudioOnly(torch.nn.Module):
     def __init__(self, frontend):
         super().__init__()
         self.frontend, self.specaug, self.encoder = frontend, None, Transparent(Fours())
 
 
-class Seeing(torch.nn.Module):
+class VideoOnly(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.frontend, self.specaug = Brightness(), None
         self.encoder = Transparent(torch.nn.Sequential(torch.nn.Identity()))
 
 
-def clap(places, lens):
+def clicks(places, lens):
     """Quiet audio with a click, and dark video with a white frame, at the same time."""
     batch = make_seeing_batch([1] * len(lens), lens, size=4)
     batch.audio *= 1e-3
@@ -210,42 +211,44 @@ def clap(places, lens):
     st.integers(0, 1000),
 )
 @settings(max_examples=150)
-def test_a_clap_is_heard_and_seen_at_the_same_time(utterances, level, policy, chunk_seconds, keep_ratio, hears, seed):
+def test_a_click_is_in_the_same_frame_of_both_streams(
+    utterances, level, policy, chunk_seconds, keep_ratio, with_audio, seed
+):
     torch.manual_seed(seed)
     lens = [length for length, _ in utterances]
-    batch = clap([int(share * (length - 1)) for length, share in utterances], lens)
+    batch = clicks([int(share * (length - 1)) for length, share in utterances], lens)
     segments = SegmentPruner(keep_ratio, chunk_seconds, policy, BlankTable(UTTERANCES, warmup_visits=1))
     for _ in range(2):  # blanks are known at the second visit
         pruning = TimePruning(segments, level, batch.ids)
-        heard, heard_lens = encode_stream(Hearing(Loudness()), batch, pruning) if hears else (None, None)
-        seen, seen_lens = encode_stream(Seeing(), batch, pruning)
+        audio, audio_lens = encode_stream(AudioOnly(Loudness()), batch, pruning) if with_audio else (None, None)
+        video, video_lens = encode_stream(VideoOnly(), batch, pruning)
         for row in range(len(lens)):
-            picture = seen[row, : seen_lens[row], 0]
-            is_seen = len(picture) > 0 and picture.max() == 255
-            if hears:
-                assert abs(int(heard_lens[row]) - int(seen_lens[row])) <= 1
-                sound = heard[row, : heard_lens[row], 0]
-                assert (len(sound) > 0 and sound.max() > 0.1) == is_seen
-                assert is_seen or not isinstance(policy, LoudestChunks)
-                assert not is_seen or sound.argmax() == picture.argmax()
-        pruning.observe(torch.rand(seen.shape[:2]).log())
+            picture = video[row, : video_lens[row], 0]
+            is_kept = len(picture) > 0 and picture.max() == 255
+            if with_audio:
+                assert abs(int(audio_lens[row]) - int(video_lens[row])) <= 1
+                loudness = audio[row, : audio_lens[row], 0]
+                assert (len(loudness) > 0 and loudness.max() > 0.1) == is_kept
+                assert is_kept or not isinstance(policy, LoudestChunks)
+                assert not is_kept or loudness.argmax() == picture.argmax()
+        pruning.observe(torch.rand(video.shape[:2]).log())
         segments.end_epoch()
 
 
 @pytest.mark.parametrize("level", SEGMENT_LEVELS)
-def test_a_clap_is_in_step_behind_log_mel_features(level):
-    batch = clap([5, 31, 58], [60, 60, 60])
+def test_a_click_is_in_step_behind_log_mel_features(level):
+    batch = clicks([5, 31, 58], [60, 60, 60])
     pruning = TimePruning(SegmentPruner(0.5, 0.12, LoudestChunks()), level, batch.ids)
-    heard, _ = encode_stream(Hearing(LogMelFrontend()), batch, pruning)
-    seen, _ = encode_stream(Seeing(), batch, pruning)
-    assert seen.size(1) == 30
-    assert torch.equal(heard.argmax(dim=1), seen.argmax(dim=1))
+    audio, _ = encode_stream(AudioOnly(LogMelFrontend()), batch, pruning)
+    video, _ = encode_stream(VideoOnly(), batch, pruning)
+    assert video.size(1) == 30
+    assert torch.equal(audio.argmax(dim=1), video.argmax(dim=1))
 
 
 @pytest.mark.parametrize("level", SEGMENT_LEVELS)
 @pytest.mark.parametrize("choice", ["energy", "random", "blank"])
-@pytest.mark.parametrize("modality", SEEING)
-def test_segments_shorten_what_the_encoders_hear_and_see_in_training_only(modality, choice, level):
+@pytest.mark.parametrize("modality", WITH_VIDEO)
+def test_segments_shorten_the_input_of_the_encoders_in_training_only(modality, choice, level):
     overrides = [f"segments.level={level}", "segments.keep_ratio=0.5", "segments.chunk_seconds=0.12"]
     model = make_model(f"modality={modality}", f"segments={choice}", *overrides).train()
     batch = make_seeing_batch([3, 2], [75, 60])
@@ -260,7 +263,7 @@ def test_segments_shorten_what_the_encoders_hear_and_see_in_training_only(modali
     for training in (True, False):
         model.train(training)
         losses = model(batch)
-        assert losses.heard_share == (pytest.approx(0.5, abs=0.06) if training else 1.0)
+        assert losses.kept_share == (pytest.approx(0.5, abs=0.06) if training else 1.0)
         assert torch.isfinite(losses.total).all()
     assert pictures == [pytest.approx(135 if level == "frontend" else 68, abs=7), 135]
     half = len(frames) // 2
@@ -269,7 +272,7 @@ def test_segments_shorten_what_the_encoders_hear_and_see_in_training_only(modali
 
 
 @pytest.mark.parametrize("level", SEGMENT_LEVELS)
-@pytest.mark.parametrize("modality", SEEING)
+@pytest.mark.parametrize("modality", WITH_VIDEO)
 def test_segments_that_keep_everything_change_nothing(modality, level):
     batch, losses = make_seeing_batch([3, 2], [30, 22]), []
     pruned = ["segments=energy", "segments.keep_ratio=1.0", "segments.chunk_seconds=0.2", f"segments.level={level}"]
@@ -280,7 +283,7 @@ def test_segments_that_keep_everything_change_nothing(modality, level):
     assert torch.equal(*losses)
 
 
-@pytest.mark.parametrize("modality", SEEING)
+@pytest.mark.parametrize("modality", WITH_VIDEO)
 def test_chunks_that_are_no_whole_video_frames_are_refused(modality):
     message = r"segments.chunk_seconds: got 0.1, allowed are multiples of 0.04 s"
     with pytest.raises(ValueError, match=message):

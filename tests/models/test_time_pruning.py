@@ -5,16 +5,16 @@ from hypothesis import strategies as st
 from micro import UTTERANCES, make_batch, make_model
 
 from asrsparse.data.batch import Batch
-from asrsparse.data.cuts import ctc_frames
 from asrsparse.models.asr import BLANK
 from asrsparse.models.time_pruning import SEGMENT_LEVELS, TimePruning
 from asrsparse.pruning import AllTime, BlankTable, LeastBlankChunks, LoudestChunks, RandomChunks, SegmentPruner
+from asrsparse.rates import ctc_frames
 
 CHOICES = ["energy", "random", "blank"]
 
 
 def visit_all(model):
-    """Lets all utterances be heard so often that the model's own blanks count."""
+    """Trains on all utterances so often that the model's own blanks count."""
     for _ in range(2):
         model(make_batch([2] * 8, samples=48000))
         model.segments.end_epoch()
@@ -22,7 +22,7 @@ def visit_all(model):
 
 @pytest.mark.parametrize("level", SEGMENT_LEVELS)
 @pytest.mark.parametrize("choice", CHOICES)
-def test_segments_shorten_what_the_encoder_hears_in_training_only(level, choice):
+def test_segments_shorten_the_input_of_the_encoder_in_training_only(level, choice):
     overrides = [f"segments.level={level}", "segments.keep_ratio=0.5", "segments.chunk_seconds=0.12"]
     model = make_model(f"segments={choice}", *overrides).train()
     visit_all(model)
@@ -32,7 +32,7 @@ def test_segments_shorten_what_the_encoder_hears_in_training_only(level, choice)
     for training in (True, False):
         model.train(training)
         losses = model(batch)
-        assert losses.heard_share == (pytest.approx(0.5, abs=0.06) if training else 1.0)
+        assert losses.kept_share == (pytest.approx(0.5, abs=0.06) if training else 1.0)
         assert torch.isfinite(losses.total).all()
     assert seen[0] == pytest.approx(0.5 * seen[1], abs=3)
 
@@ -111,7 +111,7 @@ def test_the_model_lets_the_pruner_know_how_sure_it_is_of_blanks():
     torch.testing.assert_close(blank, seen[0], atol=0.02, rtol=0.0)
 
 
-def test_what_was_not_heard_is_not_recorded():
+def test_frames_that_were_cut_are_not_recorded():
     segments = SegmentPruner(0.5, 0.04, LeastBlankChunks(), BlankTable(UTTERANCES, warmup_visits=1, forgetting=0.0))
     for blank in (0.9, 0.1):
         pruning = TimePruning(segments, "frontend", ["u0"])

@@ -16,12 +16,12 @@ from asrsparse.models.visual import (
 
 def small():
     torch.manual_seed(0)
-    return SmallVisualFrontend(output_size=24, width=4)
+    return SmallVisualFrontend(output_size=24, width=4, flip=0.5)
 
 
 def thin_resnet():
     torch.manual_seed(0)
-    return Conv3dResNet18(output_size=32)
+    return Conv3dResNet18(output_size=32, flip=0.5)
 
 
 FRONTENDS = [small, thin_resnet]
@@ -52,7 +52,7 @@ def test_there_is_a_row_for_each_frame_and_nothing_behind(make, lens, training):
 
 
 @pytest.mark.parametrize("make", FRONTENDS)
-def test_padding_is_not_seen(make):
+def test_padding_has_no_effect(make):
     frontend, (video, lens) = make().eval(), noise([9, 4, 1])
     together, _ = frontend(video, lens)
     for row, length in enumerate(lens.tolist()):
@@ -99,7 +99,7 @@ def test_resnet_18_has_the_layers_of_torchvisions():
     def shapes(model):
         return sorted(tuple(weight.shape) for weight in model.parameters() if weight.dim() == 4)
 
-    theirs, ours = shapes(resnet18()), shapes(Conv3dResNet18())
+    theirs, ours = shapes(resnet18()), shapes(Conv3dResNet18(output_size=512, flip=0.5))
     theirs.remove((64, 3, 7, 7))
     ours.remove((64, 5, 7, 7))
     assert ours == theirs
@@ -166,10 +166,10 @@ def test_a_black_video_is_finite():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match=r"model.frontend.flip: got 1.5, allowed is \[0, 1\]"):
-        SmallVisualFrontend(flip=1.5)
-    with pytest.raises(ValueError, match=r"model.frontend.output_size: got 100, allowed are multiples of 8"):
-        Conv3dResNet18(output_size=100)
+    with pytest.raises(ValueError, match=r"flip: got 1.5, allowed is \[0, 1\]"):
+        SmallVisualFrontend(output_size=24, width=4, flip=1.5)
+    with pytest.raises(ValueError, match=r"output_size: got 100, allowed are multiples of 8"):
+        Conv3dResNet18(output_size=100, flip=0.5)
     message = r"are 64 x 80, the model crops 88 x 88; .*Run `asrsparse prepare` again, which stores 96 x 96"
     with pytest.raises(ValueError, match=message):
         small()(torch.zeros(1, 4, 64, 80), torch.tensor([4]))

@@ -4,10 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import safe_open
 from safetensors.torch import save_file
 
-from asrsparse.models.weights import load_weights, save_weights
 from asrsparse.training.checkpoints import (
     AmongLast,
     BestEpochs,
@@ -65,7 +63,7 @@ def test_a_choice_among_the_last_epochs_takes_none_from_before():
 @pytest.mark.parametrize("choice", [LastEpochs, BestEpochs])
 @pytest.mark.parametrize("num", [0, -3])
 def test_at_least_one_epoch_is_averaged(choice, num):
-    with pytest.raises(ValueError, match=f"average.num: got {num}, allowed is at least 1 epoch"):
+    with pytest.raises(ValueError, match=f"^num: got {num}, allowed is at least 1 epoch"):
         choice(num)
 
 
@@ -137,28 +135,12 @@ def test_snapshots_are_listed_by_epoch_also_beyond_three_digits(tmp_path):
     assert read_snapshots(tmp_path / "nothing") == []
 
 
-def test_weights_come_back_bit_for_bit_also_from_views_and_graphs(tmp_path):
-    weight = torch.randn(3, 5, requires_grad=True)
-    save_weights(tmp_path / "model.safetensors", {"w": weight.t()}, {"epochs": "1,2"})
-    assert torch.equal(load_weights(tmp_path / "model.safetensors")["w"], weight.t())
-    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
-        assert file.metadata() == {"epochs": "1,2"}
-    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
-
-
-def test_a_missing_model_says_what_to_run(tmp_path):
-    with pytest.raises(ValueError, match=r"No model .*model.safetensors\. Run `asrsparse train` first"):
-        load_weights(tmp_path / "model.safetensors")
-
-
 @pytest.mark.parametrize("damage", ["cut short", "overwritten", "empty"])
 def test_a_damaged_file_says_what_to_do(tmp_path, damage):
     save_snapshot(tmp_path, 0, 1.0, random_weights(0))
     path = tmp_path / "epoch_000.safetensors"
     whole = path.read_bytes()
     path.write_bytes({"cut short": whole[:-20], "overwritten": b"x" * 200, "empty": b""}[damage])
-    with pytest.raises(ValueError, match=r"is not a readable safetensors file .*Delete it and train again"):
-        load_weights(path)
     with pytest.raises(ValueError, match=r"is not a snapshot of asrsparse .*Delete it and train again"):
         read_snapshots(tmp_path)
 

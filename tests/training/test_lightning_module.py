@@ -5,13 +5,14 @@ from torch.utils.data import DataLoader
 
 from asrsparse.config import compose_config
 from asrsparse.data.tokenizer import load_tokenizer
-from asrsparse.training.train import build_module, open_train_cuts
+from asrsparse.training.train import build_module, build_pruner, open_train_cuts
 
 
 def test_dev_wer_is_pooled_over_the_words_of_all_batches(tiny_corpus, monkeypatch):
     config = compose_config([*MICRO, f"data_dir={tiny_corpus}"])
     tokenizer = load_tokenizer(tiny_corpus / "cuts")
-    module = build_module(config, open_train_cuts(config), tokenizer)
+    cuts = open_train_cuts(config)
+    module = build_module(config, build_pruner(config, cuts.ids.to_pylist(), cuts.durations), tokenizer)
     texts = iter([["bin blue", "place"], ["set white by"]])  # one wrong of 3 words, then one missing of 4
     validate = module.model.validate
     monkeypatch.setattr(

@@ -54,7 +54,7 @@ def weights(run_dir):
 
 def test_the_log_changes_nothing_of_the_training(trained, tiny_corpus, tmp_path, monkeypatch):
     system, run_dir = trained
-    monkeypatch.setattr("asrsparse.training.train.MaskLog", lambda folder: L.Callback())
+    monkeypatch.setattr("asrsparse.training.fit.MaskLog", lambda folder: L.Callback())
     train(config_of(tiny_corpus, tmp_path, system), "test")
     assert not (tmp_path / "run" / "masks").exists()
     assert weights(tmp_path / "run") == weights(run_dir)

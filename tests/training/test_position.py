@@ -42,7 +42,7 @@ def test_progress_ends_at_one_when_epochs_keep_other_amounts_than_planned(epochs
 
 
 @given(batches, st.floats(0.0, 0.99))
-def test_progress_is_exactly_one_at_the_end_when_more_was_heard_than_kept(epoch, share):
+def test_progress_is_exactly_one_at_the_end_when_more_was_trained_than_kept(epoch, share):
     position = Position()
     for seconds in epoch:
         position.advance(seconds)
@@ -74,22 +74,22 @@ def test_progress_is_zero_before_the_first_batch():
 
 
 @given(epochs_of_batches)
-def test_what_was_heard_is_the_sum_of_all_batches(epochs):
+def test_hours_are_the_sum_of_all_batches(epochs):
     position = Position()
     train(position, epochs)
     assert position.hours_heard * 3600 == pytest.approx(sum(map(sum, epochs)))
     assert (position.epoch, position.batches, position.epoch_seconds) == (len(epochs), 0, 0.0)
 
 
-def test_skipped_segments_are_not_heard_and_do_not_slow_the_schedules_down():
+def test_pruned_segments_do_not_count_as_hours_and_do_not_slow_the_schedules_down():
     position = Position()
-    position.advance(10.0, heard_share=0.5)
+    position.advance(10.0, kept_share=0.5)
     assert position.hours_heard * 3600 == 5.0
     assert position.progress(kept_seconds=20.0, planned_seconds=20.0) == 0.25
 
 
 @given(epochs_of_batches, st.lists(st.floats(0.1, 10.0), max_size=3), st.integers(0, 1000))
-def test_a_saved_position_goes_on_the_same(epochs, rest, steps):
+def test_a_restored_position_continues_the_same(epochs, rest, steps):
     position = Position(steps=steps)
     train(position, epochs)
     for seconds in rest:

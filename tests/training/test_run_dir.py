@@ -42,7 +42,7 @@ def cuts(ids, path="train_cuts.jsonl", seconds=3.6):
     return CutIndex(path, pa.array(ids), np.full(len(ids), seconds), *np.zeros((2, len(ids)), np.int64))
 
 
-def test_a_run_goes_on_with_the_utterances_that_it_began_with(tmp_path):
+def test_a_run_is_resumed_with_the_utterances_that_it_began_with(tmp_path):
     check_utterances(tmp_path, cuts("ab"))  # nothing is known of a run of older versions
     assert not (tmp_path / "data.json").is_file()
     claim_utterances(tmp_path, cuts("ab"))

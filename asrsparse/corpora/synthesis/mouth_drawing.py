@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from asrsparse.corpora.synthesis.speech import Interval
 from asrsparse.corpora.synthesis.visemes import mouth_poses
-from asrsparse.video.io import FRAMES_PER_SECOND, Frames
+from asrsparse.rates import FRAMES_PER_SECOND
+from asrsparse.video.io import Frames
 from asrsparse.video.opencv import cv2
 
 SIZE = 96

@@ -1,6 +1,6 @@
 """Text to speech with phone and word times, by the espeak-ng library that the package `espeakng_loader` carries.
 
-Shapes: T samples at `SAMPLE_RATE`. Times are in seconds from the first sample.
+Shapes: T samples at `SAMPLING_RATE`. Times are in seconds from the first sample.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ import espeakng_loader
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE_RATE = 16000
+from asrsparse.rates import SAMPLING_RATE
 
 # Constants of espeak-ng's speak_lib.h, by their names there.
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
@@ -64,7 +64,7 @@ class Speech:
     """What was spoken.
 
     Args:
-        waveform: (T,) float32 in [-1, 1], one channel, at `SAMPLE_RATE`.
+        waveform: (T,) float32 in [-1, 1], one channel, at `SAMPLING_RATE`.
         phones: In order, under espeak-ng's ASCII names without stress marks; pauses are the gaps between them. (Under
             IPA names a glide between two vowels would have none, like a pause.)
         words: From the first to the last phone of each word, in order. Words that espeak-ng speaks as one (`"for the"`)
@@ -119,15 +119,15 @@ def synthesize(text: str, voice: Voice) -> Speech:
         ['the', 'small', 'cat']
         >>> [phone.label for phone in speech.phones]
         ['D', '@2', 's', 'm', 'O:', 'l', 'k', 'a', 't']
-        >>> speech.waveform.dtype, 0.5 < len(speech.waveform) / SAMPLE_RATE < 2.0
+        >>> speech.waveform.dtype, 0.5 < len(speech.waveform) / SAMPLING_RATE < 2.0
         (dtype('float32'), True)
     """
     with _one_at_a_time:
         recording = _speak(text, voice)
     if not any(event.kind == _EVENT_WORD for event in recording.events):
         raise ValueError(f"Nothing to speak in {text!r}: a text needs at least one word.")
-    waveform = resample(np.concatenate(recording.buffers) / 32768.0, recording.sample_rate, SAMPLE_RATE)
-    phones = _phones(recording.events, len(waveform) / SAMPLE_RATE)
+    waveform = resample(np.concatenate(recording.buffers) / 32768.0, recording.sample_rate, SAMPLING_RATE)
+    phones = _phones(recording.events, len(waveform) / SAMPLING_RATE)
     words = _words(recording.events, phones, text)
     return Speech(waveform, [phone for _, phone in phones], words)
 

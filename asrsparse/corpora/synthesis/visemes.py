@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asrsparse.corpora.synthesis.speech import Interval
-from asrsparse.video.io import FRAMES_PER_SECOND
+from asrsparse.rates import FRAMES_PER_SECOND
 
 
 class Pose(NamedTuple):

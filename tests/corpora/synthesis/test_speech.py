@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrsparse.corpora.synthesis.speech import SAMPLE_RATE, Voice, resample, synthesize
+from asrsparse.corpora.synthesis.speech import Voice, resample, synthesize
+from asrsparse.rates import SAMPLING_RATE
 
 WORDS = ["farmer", "green", "small", "box", "seven", "under", "village", "eagle", "found", "my"]
 # with flutter; with breath noise; with noise from the C library
@@ -23,10 +24,10 @@ def level(samples) -> float:
 
 def fundamental(speech, word: int) -> float:
     """Fundamental frequency in the middle of a word, in Hz, by autocorrelation."""
-    middle = int((speech.words[word].start + speech.words[word].duration / 2) * SAMPLE_RATE)
+    middle = int((speech.words[word].start + speech.words[word].duration / 2) * SAMPLING_RATE)
     frame = speech.waveform[middle - 500 : middle + 500]
     correlation = np.correlate(frame, frame, "full")[len(frame) - 1 :]
-    return SAMPLE_RATE / (40 + correlation[40:300].argmax())
+    return SAMPLING_RATE / (40 + correlation[40:300].argmax())
 
 
 @settings(max_examples=25, deadline=None)
@@ -39,7 +40,7 @@ def test_phones_and_words_lie_in_order_within_the_speech(words, variant):
         assert intervals[0].start >= 0.0
         assert all(interval.duration > 0 for interval in intervals)
         assert all(end <= after.start + 1e-9 for end, after in zip(ends, intervals[1:], strict=False))
-        assert ends[-1] <= len(speech.waveform) / SAMPLE_RATE
+        assert ends[-1] <= len(speech.waveform) / SAMPLING_RATE
     for phone in speech.phones:
         middle = phone.start + phone.duration / 2
         assert sum(word.start < middle < word.start + word.duration for word in speech.words) == 1
@@ -49,7 +50,7 @@ def test_sound_is_in_the_phones_and_not_between_them():
     speech = synthesize("the eagle is young and the box is green, my uncle found it", Voice("en-us+m3"))
     in_phone = np.zeros(len(speech.waveform), dtype=bool)
     for phone in speech.phones:
-        in_phone[int(phone.start * SAMPLE_RATE) : int((phone.start + phone.duration) * SAMPLE_RATE)] = True
+        in_phone[int(phone.start * SAMPLING_RATE) : int((phone.start + phone.duration) * SAMPLING_RATE)] = True
     assert level(speech.waveform[in_phone]) > level(speech.waveform[~in_phone]) + 15
 
 
@@ -77,7 +78,7 @@ def test_waveform_is_loud_and_not_clipped():
         waveform = synthesize("the farmer found the green box", Voice(name)).waveform
         assert waveform.dtype == np.float32
         assert 0.05 < np.abs(waveform).max() < 1.0
-        assert 1.0 < len(waveform) / SAMPLE_RATE < 4.0
+        assert 1.0 < len(waveform) / SAMPLING_RATE < 4.0
 
 
 def test_rate_and_pitch_are_heard():

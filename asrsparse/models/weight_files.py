@@ -1,4 +1,4 @@
-"""Weights in safetensors files, and what is wrong where they do not fit a model."""
+"""Weights in safetensors files, and the message where they do not fit a model."""
 
 import textwrap
 from collections.abc import Mapping
@@ -12,7 +12,13 @@ from asrsparse.files import atomic_path
 
 
 def save_weights(path: Path, weights: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes weights to a safetensors file, whole or not at all."""
+    """Writes weights to a safetensors file, whole or not at all.
+
+    Args:
+        path: The file to write.
+        weights: The tensors by name.
+        metadata: Texts by name, for the header of the file.
+    """
     contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with atomic_path(path) as temporary:
         save_file(contiguous, temporary, dict(metadata or {}))
@@ -33,5 +39,5 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def first_reason(error: Exception) -> str:
-    """The first difference of two models; torch's first line names only the model's class."""
+    """Returns the first difference of two models in PyTorch's message, whose first line names only the class."""
     return textwrap.shorten(str(error).splitlines()[:2][-1], 160, placeholder=" ...")

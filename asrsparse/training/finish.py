@@ -1,0 +1,83 @@
+"""The end of a training: the averaged model, and the record of what the training cost."""
+
+import logging
+import resource
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from asrsparse.environment import environment
+from asrsparse.files import write_json
+from asrsparse.masks.compact import compact
+from asrsparse.models.builders import build_model
+from asrsparse.models.weight_files import save_weights
+from asrsparse.training.callbacks import Stopwatch
+from asrsparse.training.checkpoints import average, read_snapshots
+from asrsparse.training.lightning_module import ASRLightningModule
+
+logger = logging.getLogger(__name__)
+
+
+def finish(
+    config: DictConfig, run_dir: Path, module: ASRLightningModule, stopwatch: Stopwatch, command: str
+) -> dict[str, Any]:
+    """Averages the snapshots to `model.safetensors`, and writes `train.json`.
+
+    Args:
+        config: The composed configuration.
+        run_dir: The folder of the run.
+        module: The training step, after the last epoch.
+        stopwatch: Has counted the seconds of training.
+        command: The command that started the training, for the record.
+
+    Returns:
+        The content of `train.json`.
+    """
+    record = {
+        "name": config.name,
+        "command": command,
+        "seed": config.seed,
+        "init_from": config.init_from,
+        "init_streams": dict(config.init_streams),
+        "epochs": module.position.epoch,
+        "steps": module.position.steps,
+        "hours_heard": module.position.hours_heard,
+        "train_seconds": stopwatch.seconds,
+        "density": module.masks.overall_density,
+        "density_at_exit": module.masks.exit_summary.get("density"),
+        "masks": config.masks.name,
+        "parameters": module.masks.num_parameters,
+        "peak_memory_gib": peak_memory_gib(),
+        "environment": environment(),
+    }
+    if module.global_rank == 0:
+        record["parameters_compacted"] = _write_model(config, run_dir, module.model.vocab_size)
+        write_json(run_dir / "train.json", record)
+        logger.info(
+            "%s is trained: %.2f h of speech in %.0f s.", run_dir, record["hours_heard"], record["train_seconds"]
+        )
+    return record
+
+
+def _write_model(config: DictConfig, run_dir: Path, vocab_size: int) -> int:
+    """Writes the average of the snapshots, compacted with `masks.compact`; returns its number of parameters."""
+    snapshots = read_snapshots(run_dir / "snapshots")
+    model = build_model(config, vocab_size)
+    model.load_state_dict(average(snapshots))
+    if config.masks.compact:
+        compaction = compact(model)
+        logger.info(
+            "%s is compacted: %d of %d parameters are left.",
+            run_dir,
+            compaction.parameters_after,
+            compaction.parameters_before,
+        )
+    epochs = ",".join(str(s.epoch) for s in snapshots)
+    save_weights(run_dir / "model.safetensors", model.state_dict(), {"epochs": epochs})
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def peak_memory_gib() -> float:
+    """Returns the largest resident memory of this process so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
