@@ -31,7 +31,7 @@ def model_node(config: DictConfig, vocab_size: int) -> dict[str, Any]:
 def build_segments(config: DictConfig, utterances: ScoreTable) -> SegmentPruner:
     """The pruner of time within the training utterances."""
     blanks = build(config.segments.blanks, utterances=utterances)
-    segments: SegmentPruner = build(config.segments.pruner, blanks=blanks)
+    segments: SegmentPruner = build(config.segments.pruner, **({} if blanks is None else {"blanks": blanks}))
     return segments
 
 

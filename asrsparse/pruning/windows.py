@@ -1,4 +1,4 @@
-"""A window of the utterances in the order of their scores, measured in seconds and found in linear time.
+"""Selects a window of the utterances in the order of their scores; it is measured in seconds, and takes linear time.
 
 Shape legend: N utterances of one stratum.
 """

@@ -17,7 +17,7 @@ from asrsparse.models.builders import build_segments
 from asrsparse.models.frontends import Frontend, LogMelFrontend
 from asrsparse.models.streams import pruned_features
 from asrsparse.models.time_pruning import ROWS_PER_SECOND, TimePruning
-from asrsparse.pruning import AllTime, ScoreTable, SegmentPruner
+from asrsparse.pruning import KeepAllTime, ScoreTable, SegmentPruner
 
 
 def plot_chunks(axes: Axes, run_dir: Path, utterance_id: str | None = None) -> None:
@@ -46,7 +46,7 @@ def plot_chunks(axes: Axes, run_dir: Path, utterance_id: str | None = None) -> N
     seconds = features.size(1) / ROWS_PER_SECOND
     axes.grid(False)
     axes.imshow(features[0].T, origin="lower", aspect="auto", extent=(0, seconds, 0, features.size(2)), cmap="magma")
-    if isinstance(segments, AllTime):
+    if isinstance(segments, KeepAllTime):
         axes.set_title(f"{batch.ids[0]}: this run keeps all time")
     else:
         _shade_dropped(axes, kept, segments.chunk_seconds, seconds)

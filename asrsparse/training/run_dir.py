@@ -25,6 +25,7 @@ _NOT_PART_OF_A_RUN = (
         "by_modality",
     ),
     "masks.regime",
+    "segments.pruner.seed",
 )
 """Keys that may differ between two sittings of a run: they say where things lie, what happens after training, what
 tables call it, or what other keys say too."""

@@ -26,7 +26,7 @@ from asrsparse.masks import SparseMasks
 from asrsparse.masks.compact import compact
 from asrsparse.models.builders import build_model, build_segments
 from asrsparse.models.weights import save_weights
-from asrsparse.pruning import DynamicPruner
+from asrsparse.pruning import DynamicPruner, KeepAll
 from asrsparse.pruning.scores import Durations
 from asrsparse.training.callbacks import (
     EpochLog,
@@ -95,10 +95,17 @@ def open_train_cuts(config: DictConfig) -> CutIndex:
 
 def build_pruner(config: DictConfig, ids: Sequence[str], durations: Durations) -> DynamicPruner:
     """The pruner of a configuration over the training utterances."""
+    policy = build(config.pruning.policy)
+    if isinstance(policy, KeepAll) and config.pruning.keep_ratio != 1.0:
+        logger.warning(
+            "pruning.keep_ratio: got %s, which pruning=none ignores: it keeps all speech. Choose a policy that prunes, "
+            "for example pruning=easy2hard.",
+            config.pruning.keep_ratio,
+        )
     return DynamicPruner(
         ids,
         durations,
-        policy=build(config.pruning.policy),
+        policy=policy,
         plan=build(config.pruning.plan),
         seed=config.seed,
         smoothing=config.pruning.smoothing,
