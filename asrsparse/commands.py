@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 Command = Callable[[Sequence[str]], None]
 
 
-def _composed(stage: "Callable[[DictConfig, str], None]") -> Command:
+def _composed(name: str, stage: "Callable[[DictConfig, str], None]") -> Command:
     """A command of Hydra overrides; the stage gets the configuration and the command line, for the record."""
 
     def run(words: Sequence[str]) -> None:
         from asrsparse.config import compose_config
 
-        stage(compose_config(words), shlex.join(["asrsparse", stage.__name__.lstrip("_"), *words]))
+        stage(compose_config(words), shlex.join(["asrsparse", name, *words]))
 
     return run
 
@@ -88,7 +88,7 @@ def _report(words: Sequence[str]) -> None:
     if words and words[0] in PAGES:
         PAGES[words[0]](words[1:])
     elif all("=" in word and not Path(word).is_dir() for word in words):
-        _composed(_report_systems)(words)
+        _composed("report", _report_systems)(words)
     else:
         _report_runs(words)
 
@@ -246,12 +246,15 @@ def _config(config: "DictConfig", command: str) -> None:
 
 
 COMMANDS: dict[str, Command] = {
-    **{stage.__name__.lstrip("_"): _composed(stage) for stage in (_prepare, _train, _decode, _score)},
+    "prepare": _composed("prepare", _prepare),
+    "train": _composed("train", _train),
+    "decode": _composed("decode", _decode),
+    "score": _composed("score", _score),
     "report": _report,
     "compare": _compare,
     "breakdown": _breakdown,
     "sweep": _sweep,
     "transcribe": _transcribe,
     "export": _export,
-    "config": _composed(_config),
+    "config": _composed("config", _config),
 }

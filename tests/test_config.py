@@ -1,4 +1,5 @@
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from hydra.utils import get_object
 from micro import MICRO
 from omegaconf import OmegaConf
 
-from asrsparse.config import CONF_DIR, build, compose_config, flatten
+from asrsparse.config import CONF_DIR, build, compose_config, flatten, with_constructor_defaults
 from asrsparse.masks import SparseMasks
 from asrsparse.models.asr import ASRModel
 from asrsparse.models.builders import build_model
@@ -35,6 +36,10 @@ def give_path(source_dir, path):
 
 def unreadable():
     raise FileNotFoundError("no such file: words.txt")
+
+
+def picky(max_age, warmup, what):
+    raise ValueError(what)
 
 
 def broken():
@@ -130,7 +135,7 @@ def test_an_unknown_choice_is_answered_with_the_allowed_and_the_nearest():
 
 
 def test_a_group_before_an_unknown_key_is_not_blamed():
-    for group in ("recipe=grid", "stream/audio=logmel"):
+    for group in ("recipe=grid", "stream/audio=waveform"):
         with pytest.raises(ValueError, match=r"Unknown option: got 'pruning\.keep_rate'"):
             compose_config([group, "pruning.keep_rate=0.5"])
 
@@ -207,3 +212,62 @@ def test_a_recipe_trains_each_modality_as_long_as_it_needs_unless_told_otherwise
     assert epochs["audio"] < epochs["video"]
     config = compose_config([f"recipe={recipe}", "modality=video", "trainer.num_epochs=7"])
     assert config.trainer.num_epochs == config.pruning.plan.num_epochs == 7
+
+
+# ------------------------------------------------------------------------------------------- defaults of constructors
+
+
+def test_the_defaults_of_the_subjects_constructors_are_in_the_configuration():
+    config = compose_config(["pruning=ucb", "masks=rigl"])
+    assert config.pruning.policy.exploration == 0.3
+    assert config.masks.method.seed == 0
+    assert with_constructor_defaults(config) == config
+
+
+def test_a_key_that_stands_in_no_file_is_overridden_like_any_other(monkeypatch, tmp_path):
+    shutil.copytree(CONF_DIR, tmp_path / "conf")
+    (tmp_path / "conf" / "pruning" / "bare.yaml").write_text(
+        "defaults: [_plan]\nkeep_ratio: 0.7\npolicy: {_target_: asrsparse.pruning.UpperConfidence}\n"
+    )
+    chosen = ["pruning=bare", "pruning.policy.exploration=0.5", "seed=3"]
+    config = compose_config(chosen, tmp_path / "conf")
+    assert (config.pruning.policy.exploration, config.pruning.policy.keep_ratio, config.seed) == (0.5, 0.7, 3)
+    with pytest.raises(
+        ValueError, match=r"Unknown option: got 'pruning.policy.explor'. Did you mean 'pruning.policy.ex"
+    ):
+        compose_config(["pruning=bare", "pruning.policy.explor=0.5"], tmp_path / "conf")
+
+
+@pytest.mark.parametrize(
+    "target", ["os.getcwd", "asrsparse.masks.no_such_name", "asrsparse.pruning.select", "asrsparse.models.asr.ASRModel"]
+)
+def test_only_classes_that_the_subjects_export_are_asked_for_defaults(target):
+    config = OmegaConf.create({"part": [{"_target_": target}], "number": "${part}"})
+    assert with_constructor_defaults(config) == config
+
+
+def test_an_argument_in_a_message_becomes_the_key_that_sets_it():
+    root = OmegaConf.create(
+        {
+            "ratio": 2.0,
+            "pruning": {
+                "plan": {"_target_": "test_config.picky", "max_age": 0, "warmup": "${ratio}", "what": "max_age: got 0"}
+            },
+        }
+    )
+    messages = {
+        "max_age: got 0, allowed": "pruning.plan.max_age: got 0, allowed",
+        "warmup: got 2": "ratio: got 2",
+        "warmup and max_age: got": "ratio and max_age: got",
+        "nothing: got": "nothing: got",
+        "A sentence: nothing else.": "A sentence: nothing else.",
+    }
+    for said, shown in messages.items():
+        root.pruning.plan.what = said
+        with pytest.raises(ValueError, match=f"^{re.escape(shown)}$"):
+            build(root.pruning.plan)
+        with pytest.raises(ValueError, match=f"^{re.escape(shown)}$"):
+            build(root.pruning)
+    root.pruning.plan.what = "max_age: got 1"
+    with pytest.raises(ValueError, match=r"^max_age: got 1$"):  # it came from code
+        build(root.pruning.plan, max_age=1)

@@ -15,8 +15,8 @@ from asrsparse.pruning import ScoreTable, SegmentPruner
 
 def build_model(config: DictConfig, vocab_size: int, segments: SegmentPruner | None = None) -> ASRModel:
     """The recogniser of a configuration, freshly initialised; trained on segments only if it is given their pruner."""
-    node = OmegaConf.create(model_node(config, vocab_size))
-    model: ASRModel = build(node, segments=segments, segments_level=config.segments.level)
+    known = OmegaConf.create({"model": model_node(config, vocab_size)})
+    model: ASRModel = build(known.model, segments=segments, segments_level=config.segments.level)
     return model
 
 

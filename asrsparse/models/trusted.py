@@ -1,4 +1,4 @@
-"""What a configuration from elsewhere may name as the layers of a model: it can choose layers, not run code of its own.
+"""What the configuration of a run from elsewhere may name: it can choose layers and chunks, not run code of its own.
 
 A `_target_` names what Hydra imports and calls. So a name is looked at before anything is imported, and what it names
 is looked at before it is called.
@@ -11,6 +11,8 @@ from importlib import import_module
 from typing import Any
 
 from torch import nn
+
+from asrsparse import pruning
 
 OWN = "asrsparse.models"
 """Of this package all layers are trusted."""
@@ -42,12 +44,29 @@ def check_layers(where: str, model: Any, remedy: str) -> None:
         ValueError: If a `_target_` is none of `ESPNET_LAYERS`, and not the name of a `torch.nn.Module` in the module of
             `asrsparse.models` that defines it.
     """
+    espnets = ", ".join(sorted(name.rpartition(".")[2] for name in ESPNET_LAYERS))
     for key, target in _targets(model, "model"):
         if not is_layer(target):
             raise ValueError(
-                f"{where}: {key} is {target!r}; allowed are modules of torch that {OWN} defines, and "
-                f"{', '.join(sorted(name.rpartition('.')[2] for name in ESPNET_LAYERS))} of ESPnet. {remedy}"
+                f"{where}: {key} is {target!r}; allowed are modules of torch that {OWN} defines, and {espnets} of "
+                f"ESPnet. {remedy}"
             )
+
+
+def check_segments(where: str, segments: Any) -> None:
+    """Refuses the configuration of segment pruning that names anything but classes which `asrsparse.pruning` exports.
+
+    Args:
+        where: The file, for the message.
+        segments: The node `segments` as plain dicts and lists, interpolations resolved.
+
+    Raises:
+        ValueError: If a `_target_` is something else.
+    """
+    known = {f"{pruning.__name__}.{name}" for name in pruning.__all__ if inspect.isclass(getattr(pruning, name))}
+    for key, target in _targets(segments, "segments"):
+        if not isinstance(target, str) or target not in known:
+            raise ValueError(f"{where}: {key} is {target!r}; allowed are classes that {pruning.__name__} exports.")
 
 
 def is_layer(target: Any) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from lhotse.cut import Cut
 from matplotlib.axes import Axes
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from asrsparse.config import build, read_config
 from asrsparse.data.batch import Batch, BatchDataset
@@ -17,6 +17,7 @@ from asrsparse.models.builders import build_segments
 from asrsparse.models.frontends import Frontend, LogMelFrontend
 from asrsparse.models.streams import pruned_features
 from asrsparse.models.time_pruning import ROWS_PER_SECOND, TimePruning
+from asrsparse.models.trusted import check_layers, check_segments
 from asrsparse.pruning import KeepAllTime, ScoreTable, SegmentPruner
 
 
@@ -29,9 +30,10 @@ def plot_chunks(axes: Axes, run_dir: Path, utterance_id: str | None = None) -> N
         utterance_id: Of the training set; by default its first.
 
     Raises:
-        ValueError: If there is no such utterance, or no cuts.
+        ValueError: If there is no such utterance, or no cuts, or the configuration names what is not trusted.
     """
     config = read_config(run_dir)
+    _check_classes(config, run_dir)
     cuts_dir = Path(config.data_dir) / "cuts"
     index = CutIndex.open(cuts_path(cuts_dir, "train"))
     table = ScoreTable(index.ids.to_pylist(), index.durations)
@@ -54,6 +56,15 @@ def plot_chunks(axes: Axes, run_dir: Path, utterance_id: str | None = None) -> N
         axes.set_title(f"{batch.ids[0]}: {share:.0%} of the chunks are kept, the others are grey")
     axes.set(xlabel="seconds", ylabel="mel bin", xlim=(0, seconds))
     _write_words(axes, next(iter(cuts)), features.size(2))
+
+
+def _check_classes(config: DictConfig, run_dir: Path) -> None:
+    """The run may come from elsewhere, and its front-end and its pruner are built to draw what they do."""
+    where = f"{run_dir}/config.yaml"
+    check_layers(
+        where, {"frontend": OmegaConf.to_container(config.model.frontend, resolve=True)}, "Train the run again."
+    )
+    check_segments(where, OmegaConf.to_container(config.segments, resolve=True))
 
 
 def _segments_of(config: DictConfig, run_dir: Path, table: ScoreTable) -> SegmentPruner:

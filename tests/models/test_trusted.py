@@ -1,10 +1,11 @@
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
 from asrsparse.config import compose_config
 from asrsparse.models.builders import model_node
-from asrsparse.models.trusted import ESPNET_LAYERS, check_layers, is_layer
+from asrsparse.models.trusted import ESPNET_LAYERS, check_layers, check_segments, is_layer
 
 HOSTILE = {
     "an attribute of a module": "asrsparse.models.asr.torch.hub.load",
@@ -65,3 +66,20 @@ def test_the_models_of_the_recipes_are_trusted(model, modality):
     node = model_node(compose_config([f"model={model}", f"modality={modality}"]), vocab_size=30)
     check_layers("FILE", node, "REMEDY")
     assert "_target_" in node
+
+
+@pytest.mark.parametrize(
+    "target", ["os.system", "asrsparse.pruning.select", "asrsparse.pruning.segment.torch.load", None]
+)
+def test_segment_pruning_is_made_of_exported_classes(target):
+    with pytest.raises(
+        ValueError, match=r"^FILE: segments.pruner.policy._target_ is .*; allowed are classes that asrspars"
+    ):
+        check_segments("FILE", {"pruner": {"policy": {"_target_": target}}})
+
+
+@pytest.mark.parametrize("choice", ["none", "energy", "blank", "random"])
+def test_segments_of_the_recipes_are_trusted(choice):
+    node = OmegaConf.to_container(compose_config([f"segments={choice}"]).segments, resolve=True)
+    check_segments("FILE", node)
+    assert node["pruner"]["_target_"].startswith("asrsparse.pruning.")
