@@ -46,7 +46,7 @@ class Candidates:
         return len(self.durations)
 
     def window(self, order_by: Floats, start: float) -> Kept:
-        """Keeps the window of the budget's width at `start` in ascending order of `order_by`; see `keep_window`."""
+        """Keeps a window as wide as the budget in ascending order of `order_by`; see `keep_window` for `start`."""
         return keep_window(order_by, self.durations, start, self.budget)
 
 
