@@ -42,14 +42,15 @@ class PrunedASRTask(ASRTask):  # type: ignore[misc]
 
     @classmethod
     def build_pruner(cls, args: argparse.Namespace, ids: Sequence[str], lengths: Sequence[float]) -> DynamicPruner:
-        """Makes the pruner; a subclass overrides it for another plan.
+        """Makes the pruner, with one warm-up epoch and no final epochs; a subclass overrides it for another plan.
 
         Args:
             args: ESPnet2's options.
             ids: N utterance ids of the training set.
             lengths: The lengths of the utterances (N,) in the unit of the shape file.
         """
-        return DynamicPruner(ids, lengths, cls.policy, PruningPlan(num_epochs=args.max_epoch), seed=args.seed)
+        plan = PruningPlan(num_epochs=args.max_epoch, warmup_epochs=1, final_epochs=0)
+        return DynamicPruner(ids, lengths, cls.policy, plan, seed=args.seed)
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> Any:

@@ -24,7 +24,7 @@ class DynamicPruner:
         ids: N different utterance ids.
         durations: Durations (N,) in seconds.
         policy: Which part to keep; `KeepAll()`, the default, is the baseline.
-        plan: When and among what the policy chooses; by default one epoch on all data.
+        plan: When and among what the policy chooses; by default a plan of one epoch.
         seed: Seed of the policy's own generators.
         smoothing: Weight of the older score in the moving average, in [0, 1).
         max_not_finite: The share of an epoch's losses that may be NaN or infinite before the run is stopped.
@@ -67,7 +67,7 @@ class DynamicPruner:
             raise ValueError("ids: got none, allowed is at least one utterance to choose among.")
         self.table = ScoreTable(ids, durations, smoothing)
         self.policy = policy if policy is not None else KeepAll()
-        self.plan = plan if plan is not None else PruningPlan(num_epochs=1)
+        self.plan = plan if plan is not None else PruningPlan(num_epochs=1, final_epochs=0)
         self.seed = seed
         self.max_not_finite = max_not_finite
         self.num_not_finite = 0
