@@ -21,6 +21,7 @@ TARGETS = {
     "asrsparse.launchers.Submitit": "asrsparse.sweeps.launchers.Submitit",
     "asrsparse.noise.NoNoise": "asrsparse.data.noise.NoNoise",
     "asrsparse.noise.training_babble": "asrsparse.data.noise.training_babble",
+    "asrsparse.pruning.AllTime": "asrsparse.pruning.KeepAllTime",
     "asrsparse.score.Bootstrap": "asrsparse.scoring.bootstrap.Bootstrap",
 }
 """What a `_target_` was called -> what it is called."""

@@ -1,4 +1,4 @@
-"""Dynamic data pruning in Hugging Face's Trainer: `compute_loss` hands the loss of each utterance to the pruner."""
+"""Dynamic data pruning in Hugging Face's Trainer: `compute_loss` gives the loss of each utterance to the pruner."""
 
 import torch
 from transformers import TrainingArguments
@@ -8,7 +8,8 @@ from asrsparse.pruning import DynamicPruner, EasyToHard, PruningPlan
 
 inputs, targets = torch.randn(1000, 20), torch.randint(0, 2, (1000,)).float()
 data = [{"row": row, "x": x, "y": y} for row, (x, y) in enumerate(zip(inputs, targets, strict=True))]
-pruner = DynamicPruner([str(i) for i in range(1000)], [1.0] * 1000, EasyToHard(0.7), PruningPlan(num_epochs=5))
+plan = PruningPlan(num_epochs=5, warmup_epochs=1, final_epochs=0)
+pruner = DynamicPruner([str(i) for i in range(1000)], [1.0] * 1000, EasyToHard(0.7), plan)
 
 
 class Recognizer(PruningTrainer):

@@ -1,4 +1,4 @@
-"""Dynamic data pruning in a LightningModule of one's own, by one callback; Lightning's checkpoints carry its state."""
+"""Dynamic data pruning in a LightningModule by one callback; Lightning's checkpoints hold the state of the pruner."""
 
 import lightning as L
 import torch
@@ -8,7 +8,8 @@ from asrsparse.pruning import DynamicPruner, EasyToHard, KeptSampler, PruningPla
 
 inputs, targets = torch.randn(1000, 20), torch.randint(0, 2, (1000,)).float()
 dataset = torch.utils.data.TensorDataset(torch.arange(1000), inputs, targets)
-pruner = DynamicPruner([str(i) for i in range(1000)], [1.0] * 1000, EasyToHard(0.7), PruningPlan(num_epochs=5))
+plan = PruningPlan(num_epochs=5, warmup_epochs=1, final_epochs=0)
+pruner = DynamicPruner([str(i) for i in range(1000)], [1.0] * 1000, EasyToHard(0.7), plan)
 
 
 class Recognizer(L.LightningModule):

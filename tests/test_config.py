@@ -113,6 +113,13 @@ def test_every_pruning_builds_its_policy(pruning):
     assert pruner.policy.keep_ratio == config.pruning.keep_ratio
 
 
+def test_a_keep_ratio_that_pruning_none_ignores_is_warned_of(caplog):
+    build_pruner(compose_config(["pruning=none"]), ["a"], [1.0])
+    assert not caplog.records
+    build_pruner(compose_config(["pruning=none", "pruning.keep_ratio=0.5"]), ["a"], [1.0])
+    assert "pruning.keep_ratio: got 0.5, which pruning=none ignores: it keeps all speech." in caplog.text
+
+
 def test_a_group_chosen_beside_a_recipe_wins_over_the_recipes_own():
     config = compose_config(["recipe=grid", "model=small", "system=easy2hard", "pruning=random"])
     assert config.model.encoder.output_size == 256

@@ -1,10 +1,10 @@
-"""Kept set -> the batches of an epoch: lists of row numbers, planned from durations alone.
+"""The batches of an epoch, planned from the kept set: lists of row numbers, made from durations alone.
 
-The plan is a pure function of (kept set, seed, epoch) and does not depend on the number of ranks, so that a position in
-it is a number of batches: a resumed run goes on there, on as many ranks as it has now, and reads nothing twice. The
-dynamic samplers of lhotse replay the manifest up to the position instead, and make other batches for other ranks.
+The plan is a pure function of (kept set, seed, epoch) and does not depend on the number of ranks. So a position in it
+is a number of batches: a resumed run continues there, on as many ranks as it has now, and reads nothing twice. The
+dynamic samplers of lhotse instead replay the manifest up to the position, and make other batches for other ranks.
 
-Shape legend: K kept utterances, N all of them.
+Shape legend: N utterances of the corpus, K of them kept.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,20 +19,20 @@ Rows = NDArray[np.int64]
 
 
 class EpochSampler(torch.utils.data.Sampler[list[int]]):
-    """The batches of one epoch for one rank, from a position on: lists of row numbers.
+    """Yields the batches of one epoch for one rank, from a position on, as lists of row numbers.
 
     Utterances of similar length share a batch, in random order. Every kept utterance comes once, on one rank, and all
-    ranks make equally many steps: where the batches are no multiple of the ranks, the last ones are parted among them.
+    ranks make equally many steps: see `balance_over_ranks`.
 
     Args:
         kept: The utterances of the epoch.
-        batch_seconds: Seconds of audio in a batch, padding counted; an utterance that is longer is a batch alone.
+        batch_seconds: Seconds of audio in a batch, where padding counts; a longer utterance is a batch alone.
         duration_bins: Bounds of the buckets in seconds (see `duration_bins`).
         seed: Seed of the order.
-        epoch: The epoch, which varies the order.
-        first_batch: Batches of this epoch, over all ranks, that were trained already.
-        rank: This process.
-        num_ranks: How many there are.
+        epoch: The number of the epoch, on which the order depends, too.
+        first_batch: Batches of this epoch, over all ranks, that were trained on already.
+        rank: The number of this process, from 0.
+        num_ranks: The number of processes that train together.
 
     Raises:
         ValueError: If `batch_seconds` is not positive, or fewer utterances are left than there are ranks.
@@ -50,17 +50,20 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
         num_ranks: int = 1,
     ) -> None:
         if batch_seconds <= 0:
-            raise ValueError(f"trainer.batch_seconds: got {batch_seconds}, allowed is more than 0 seconds of audio.")
+            raise ValueError(f"batch_seconds: got {batch_seconds}, allowed is more than 0 seconds of audio.")
         rng = np.random.default_rng([seed, epoch, 0])
         batches = plan_batches(kept.positions, kept.table.durations, duration_bins, batch_seconds, rng)
-        self._batches = deal(batches[first_batch:], num_ranks, kept.table.durations)[rank::num_ranks]
+        self._batches = balance_over_ranks(batches[first_batch:], num_ranks, kept.table.durations)[rank::num_ranks]
 
     def __iter__(self) -> Iterator[list[int]]:
         return (batch.tolist() for batch in self._batches)
 
     @property
     def num_batches(self) -> int:
-        """How many batches are left for this rank. There is no `len`: Lightning would take it for the whole epoch's."""
+        """The number of batches that are left for this rank.
+
+        There is no `len`, since Lightning would take it for the length of the whole epoch.
+        """
         return len(self._batches)
 
 
@@ -77,11 +80,11 @@ def plan_batches(
         rows: Row numbers of the kept utterances (K,).
         durations: Seconds of all utterances (N,).
         duration_bins: Ascending bounds of the buckets in seconds.
-        batch_seconds: Seconds of audio in a batch, padding counted.
-        rng: Draws the order.
+        batch_seconds: Seconds of audio in a batch, where padding counts.
+        rng: The generator that draws the order.
 
     Returns:
-        Batches of row numbers; together they are `rows`.
+        Batches of row numbers, which together are `rows`.
     """
     order = rng.permutation(rows)
     buckets = np.searchsorted(np.asarray(duration_bins), durations[order])
@@ -93,7 +96,10 @@ def plan_batches(
 
 
 def _begins(durations: list[float], buckets: list[int], batch_seconds: float) -> list[int]:
-    """Where batches begin in utterances that are sorted by bucket. Plain numbers: ten times as fast as numpy's."""
+    """Returns where batches begin among utterances that are sorted by bucket.
+
+    Plain numbers are ten times as fast here as those of numpy.
+    """
     begins: list[int] = []
     size, longest, bucket_before = 0, 0.0, -1
     for number, (seconds, bucket) in enumerate(zip(durations, buckets, strict=True)):
@@ -105,17 +111,17 @@ def _begins(durations: list[float], buckets: list[int], batch_seconds: float) ->
     return begins
 
 
-def deal(batches: list[Rows], num_ranks: int, durations: NDArray[np.floating]) -> list[Rows]:
-    """Makes the number of batches a multiple of the ranks, by changing the last round alone.
+def balance_over_ranks(batches: list[Rows], num_ranks: int, durations: NDArray[np.floating]) -> list[Rows]:
+    """Makes the number of batches a multiple of the number of ranks, by changing the last batches only.
 
     Args:
         batches: Batches of row numbers.
-        num_ranks: How many processes share them.
+        num_ranks: The number of processes that share them.
         durations: Seconds of all utterances (N,).
 
     Returns:
-        Batches with the same utterances. Those that are over are parted into one for each rank; or, if they have too
-        few utterances for that, each joins a batch of the round before.
+        Batches with the same utterances. The batches behind the last multiple are divided into one for each rank. If
+        they have too few utterances for that, each of these joins one of the `num_ranks` batches before.
 
     Raises:
         ValueError: If there are fewer utterances than ranks.
@@ -126,7 +132,7 @@ def deal(batches: list[Rows], num_ranks: int, durations: NDArray[np.floating]) -
     rounds, over = batches[: len(batches) - num_over], batches[len(batches) - num_over :]
     utterances = np.concatenate(over)
     if len(utterances) >= num_ranks:
-        return rounds + _part(over, num_ranks)
+        return rounds + _divide(over, num_ranks)
     if not rounds:
         raise ValueError(
             f"{len(utterances)} utterances are left in this epoch for {num_ranks} ranks; each needs one at least. "
@@ -137,8 +143,8 @@ def deal(batches: list[Rows], num_ranks: int, durations: NDArray[np.floating]) -
     return rounds[:-num_ranks] + joined + last[len(joined) :]
 
 
-def _part(batches: list[Rows], number: int) -> list[Rows]:
-    """Halves the largest batch until there are enough."""
+def _divide(batches: list[Rows], number: int) -> list[Rows]:
+    """Halves the largest batch until there are `number` batches."""
     parts = list(batches)
     while len(parts) < number:
         largest = max(range(len(parts)), key=lambda i: len(parts[i]))
@@ -147,16 +153,17 @@ def _part(batches: list[Rows], number: int) -> list[Rows]:
 
 
 def duration_bins(durations: NDArray[np.floating], num_buckets: int) -> list[float]:
-    """Bounds in seconds that part utterances into buckets of equal speech.
+    """Computes the bounds in seconds that divide utterances into buckets with equal amounts of speech.
 
-    They are taken from all utterances, not from an epoch's kept set: a resumed run must find the same bounds.
+    They are computed from all utterances, not from the kept set of an epoch, since a resumed run must find the same
+    bounds.
 
     Args:
         durations: Seconds of all utterances (N,).
-        num_buckets: How many buckets.
+        num_buckets: The number of buckets.
 
     Returns:
-        At most `num_buckets - 1` ascending bounds; fewer where durations repeat or there are fewer utterances.
+        At most `num_buckets - 1` ascending bounds; fewer if durations repeat or there are fewer utterances.
 
     Example:
         >>> duration_bins(np.array([1.0, 1.0, 2.0, 4.0]), num_buckets=2)

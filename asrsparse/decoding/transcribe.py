@@ -23,7 +23,7 @@ from asrsparse.decoding.nbest import Hypothesis
 from asrsparse.decoding.recogniser import device_of
 from asrsparse.decoding.runs import FinishedRun, open_run
 from asrsparse.decoding.word_times import word_times
-from asrsparse.pruning.segment import motion
+from asrsparse.pruning.chunk_policies import motion
 from asrsparse.rates import FRAMES_PER_SECOND, SAMPLES_PER_FRAME, SAMPLING_RATE
 from asrsparse.video.mouths import cut_mouths, fit_to_audio
 

@@ -1,1 +1,1 @@
-"""The pruner in other people's trainers, one module for each; none is imported unless it is asked for."""
+"""Dynamic data pruning in the trainers of other projects; each has a module, which needs that project."""

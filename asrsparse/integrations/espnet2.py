@@ -1,7 +1,9 @@
-"""Dynamic data pruning in ESPnet2's own trainer: a task whose training epochs see what the pruner keeps.
+"""Dynamic data pruning in ESPnet2's own trainer: a task whose training epochs train on what the pruner keeps.
 
-It wants an environment in which `espnet2.bin.asr_train` runs. That of the recipes here lacks some packages which
-ESPnet2 imports and a recogniser never calls.
+It needs an environment in which `espnet2.bin.asr_train` runs. The environment of the recipes lacks some packages that
+ESPnet2 imports, and that a recogniser never calls.
+
+Shape legend: N utterances of the training set.
 """
 
 import argparse
@@ -25,13 +27,14 @@ logger = logging.getLogger(__name__)
 
 
 class PrunedASRTask(ASRTask):  # type: ignore[misc]
-    """`ASRTask` with a pruner; everything else is ESPnet2's, and so are its options, its batches and its files.
+    """ESPnet2's `ASRTask` with a pruner; its options, batches and files are those of ESPnet2.
 
-    Scores are CTC losses per token, so `ctc_weight` must be above 0. The state of the pruner after each epoch lies in
+    Scores are CTC losses per token, so `ctc_weight` must be above 0. The state of the pruner after each epoch is in
     `<output_dir>/pruner/`, where `--resume true` finds it.
 
     Attributes:
-        policy: What an epoch keeps. Policies that weight losses are refused: the loss is ESPnet2's own.
+        policy: Which part an epoch keeps. Policies that weight losses are refused, since the loss is ESPnet2's own.
+        pruner: The pruner of the training that runs.
     """
 
     policy: ClassVar[Policy] = EasyToHard(0.7)
@@ -39,18 +42,26 @@ class PrunedASRTask(ASRTask):  # type: ignore[misc]
 
     @classmethod
     def build_pruner(cls, args: argparse.Namespace, ids: Sequence[str], lengths: Sequence[float]) -> DynamicPruner:
-        """Makes the pruner; override it for another plan.
+        """Makes the pruner, with one warm-up epoch and no final epochs; a subclass overrides it for another plan.
 
         Args:
             args: ESPnet2's options.
             ids: N utterance ids of the training set.
-            lengths: Their lengths (N,) in the unit of the shape file.
+            lengths: The lengths of the utterances (N,) in the unit of the shape file.
         """
-        return DynamicPruner(ids, lengths, cls.policy, PruningPlan(num_epochs=args.max_epoch), seed=args.seed)
+        plan = PruningPlan(num_epochs=args.max_epoch, warmup_epochs=1, final_epochs=0)
+        return DynamicPruner(ids, lengths, cls.policy, plan, seed=args.seed)
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> Any:
-        """Builds ESPnet2's model, which lets the pruner know its CTC losses."""
+        """Builds ESPnet2's model, with hooks that report its CTC losses to the pruner.
+
+        Args:
+            args: ESPnet2's options.
+
+        Raises:
+            ValueError: If the CTC weight is 0.
+        """
         model: Any = super().build_model(args)
         if not model.ctc_weight > 0.0:
             raise ValueError(f"ctc_weight: got {model.ctc_weight}, allowed is above 0: scores are CTC losses.")
@@ -61,7 +72,13 @@ class PrunedASRTask(ASRTask):  # type: ignore[misc]
     def build_sequence_iter_factory(
         cls, args: argparse.Namespace, iter_options: IteratorOptions, mode: str
     ) -> AbsIterFactory:
-        """Builds an epoch's batches from what the pruner keeps, by ESPnet2's own samplers."""
+        """Builds the batches of an epoch from what the pruner keeps, with ESPnet2's own samplers.
+
+        Args:
+            args: ESPnet2's options.
+            iter_options: ESPnet2's options of the iterator, with its shape files.
+            mode: `train` for training; other iterators are ESPnet2's own.
+        """
         if mode != "train":
             return super().build_sequence_iter_factory(args, iter_options, mode)
         shapes = dict(line.split(maxsplit=1) for line in Path(iter_options.shape_files[0]).read_text().splitlines())
@@ -71,7 +88,7 @@ class PrunedASRTask(ASRTask):  # type: ignore[misc]
 
 
 class _Scoring:
-    """Hooks on a model that record the CTC loss of each utterance in training, and hand on what ESPnet2 expects."""
+    """Hooks on a model that report the CTC loss of each utterance in training, and return the sum ESPnet2 expects."""
 
     def __init__(self, model: Any, task: type[PrunedASRTask]) -> None:
         self.model = model
@@ -105,13 +122,16 @@ class _KeptIterFactory(AbsIterFactory):  # type: ignore[misc]
         self.folder = Path(args.output_dir) / "pruner"
 
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> Iterator[Any]:
-        """Yields the batches of an epoch, counted from 1."""
+        """Yields the batches of an epoch; ESPnet2 counts epochs from 1."""
         pruner, before = self.task.pruner, self._state_after(epoch - 1)
         if self.args.resume and before.is_file():
             pruner.load_state_dict(torch.load(before, weights_only=True))
         kept = pruner.start_epoch(epoch - 1)
         if kept.weights is not None:
-            raise ValueError(f"{type(pruner.policy).__name__} weights losses, which ESPnet2's own loss does not.")
+            raise ValueError(
+                f"policy: got {type(pruner.policy).__name__}, which weights losses; allowed are policies that do not, "
+                "since the loss is ESPnet2's own."
+            )
         logger.info("epoch %d keeps %d utterances (%.0f %%)", epoch, len(kept), 100 * kept.share)
         with tempfile.TemporaryDirectory() as folder:
             shape_files = [_kept_lines(Path(path), kept, Path(folder)) for path in self.options.shape_files]
@@ -121,7 +141,7 @@ class _KeptIterFactory(AbsIterFactory):  # type: ignore[misc]
         self._end_epoch(epoch)
 
     def _end_epoch(self, epoch: int) -> None:
-        """Called by the trainer's wish for another batch, when the last one is trained."""
+        """Ends an epoch: runs when the trainer asks for a batch after the last one, so that all are trained on."""
         self.task.pruner.end_epoch()
         logger.info("epoch %d: %s", epoch, self.task.pruner.audit)
         state = self.task.pruner.state_dict()

@@ -9,18 +9,23 @@ from asrsparse.pruning import DynamicPruner, KeptSampler
 
 
 class PruningTrainer(Trainer):  # type: ignore[misc]
-    """A `Trainer` whose epochs see what the pruner keeps. `compute_loss` returns `self.pruner.observe(ids, losses)`.
+    """A `Trainer` whose epochs train on what the pruner keeps.
 
-    The learning rate ends at its end, although pruned epochs have fewer steps. The training set is a map-style data set
-    in the order of the pruner's rows. The pruner's final state is in `pruner`; `Trainer` itself finds the epoch of a
-    checkpoint by dividing steps, which pruned epochs break, so that going on from one is refused.
+    A subclass returns `self.pruner.observe(ids, losses)` from `compute_loss`. The training set is a map-style data set
+    in the order of the pruner's rows. The schedule of the learning rate is as long as the training, although pruned
+    epochs have fewer steps. To resume from a checkpoint is refused: `Trainer` divides the number of steps by the length
+    of an epoch to find the epoch of a checkpoint, and pruned epochs differ in length.
 
     Args:
-        arguments: What `Trainer` takes.
+        arguments: The positional arguments of `Trainer`.
         pruner: Chooses the utterances of an epoch; its plan has as many epochs as the training.
+        more: The keyword arguments of `Trainer`.
+
+    Attributes:
+        pruner: The pruner, with its final state after the training.
 
     Raises:
-        ValueError: If the epochs differ.
+        ValueError: If the numbers of epochs of the training and of the plan differ.
     """
 
     def __init__(self, *arguments: Any, pruner: DynamicPruner, **more: Any) -> None:
@@ -31,11 +36,11 @@ class PruningTrainer(Trainer):  # type: ignore[misc]
                 "plan; both must be the same."
             )
         self.pruner = pruner
-        self.sampler = KeptSampler(pruner, self.args.seed, self.args.process_index, self.args.world_size)
-        self.add_callback(_Epochs(self.sampler))
+        self.sampler = _Sampler(pruner, self.args.seed, self.args.process_index, self.args.world_size)
+        self.add_callback(_Epochs(pruner))
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
-        """A loader of the kept utterances of this rank; the sampler parts them, not accelerate."""
+        """Returns a loader of the kept utterances of this rank; the sampler divides them, not accelerate."""
         return torch.utils.data.DataLoader(
             self.train_dataset,
             batch_size=self.args.train_batch_size,
@@ -46,7 +51,7 @@ class PruningTrainer(Trainer):  # type: ignore[misc]
         )
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """The schedule over the steps that the pruned epochs are expected to have."""
+        """Creates the schedule over the steps that the pruned epochs are expected to have."""
         planned = self.pruner.planned_seconds(after_epoch=-1)
         whole = self.pruner.plan.num_epochs * self.pruner.table.total_seconds
         return super().create_scheduler(round(num_training_steps * planned / whole), optimizer)
@@ -54,27 +59,37 @@ class PruningTrainer(Trainer):  # type: ignore[misc]
     def train(self, resume_from_checkpoint: str | bool | None = None, *arguments: Any, **more: Any) -> Any:
         """Trains from the beginning.
 
+        Args:
+            resume_from_checkpoint: None; see the class for the reason.
+            arguments: Further positional arguments of `Trainer.train`.
+            more: Further keyword arguments of `Trainer.train`.
+
         Raises:
-            ValueError: If it is to go on from a checkpoint.
+            ValueError: If a checkpoint is given.
         """
         if resume_from_checkpoint:
             raise ValueError(
-                f"resume_from_checkpoint: got {resume_from_checkpoint!r}, allowed is None: Trainer takes all epochs to "
-                "be equally long, and would go on in another epoch. Train from the beginning."
+                f"resume_from_checkpoint: got {resume_from_checkpoint!r}, allowed is None: Trainer assumes that all "
+                "epochs are equally long, and would resume in another epoch. Train from the beginning."
             )
+        self.pruner.start_epoch(0)
         return super().train(None, *arguments, **more)
 
 
+class _Sampler(KeptSampler):
+    """Has the length of an epoch on all data: `Trainer` reads it once, and stops each epoch there at the latest."""
+
+    def __len__(self) -> int:
+        return len(self.pruner.table) // self.num_ranks
+
+
 class _Epochs(TrainerCallback):  # type: ignore[misc]
-    """Tells the sampler which epoch begins, and the pruner that one ends."""
+    """Ends each epoch of the pruner, and begins the next; `PruningTrainer.train` begins the first."""
 
-    def __init__(self, sampler: KeptSampler) -> None:
-        self.sampler = sampler
-        self.epoch = 0
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        self.sampler.set_epoch(self.epoch)
+    def __init__(self, pruner: DynamicPruner) -> None:
+        self.pruner = pruner
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        self.sampler.pruner.end_epoch()
-        self.epoch += 1
+        self.pruner.end_epoch()
+        if self.pruner.epoch + 1 < self.pruner.plan.num_epochs:
+            self.pruner.start_epoch(self.pruner.epoch + 1)

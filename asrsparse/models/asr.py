@@ -23,7 +23,7 @@ from asrsparse.models.frontends import Frontend
 from asrsparse.models.residual import add_layer_scale, scale_residual_branches
 from asrsparse.models.streams import VideoStream, encode_stream, prepare_encoder
 from asrsparse.models.time_pruning import SEGMENT_LEVELS, TimePruning
-from asrsparse.pruning import AllTime, SegmentPruner
+from asrsparse.pruning import KeepAllTime, SegmentPruner
 from asrsparse.rates import FRAMES_PER_SECOND
 
 BLANK = 0
@@ -124,7 +124,7 @@ class ASRModel(torch.nn.Module):
         self.ctc = CTC(odim=vocab_size, encoder_output_size=encoder.output_size())
         self.ctc_weight = ctc_weight
         self.label_smoothing = label_smoothing
-        self.segments = segments if segments is not None else AllTime()
+        self.segments = segments if segments is not None else KeepAllTime()
         self.segments_level = segments_level
         self.video = video
         self.modalities = (frontend.reads,) if video is None else (frontend.reads, video.frontend.reads)
@@ -145,7 +145,7 @@ class ASRModel(torch.nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Computes the losses of a batch of B utterances."""
-        pruning = TimePruning.of(batch, self.segments if self.training else AllTime(), self.segments_level)
+        pruning = TimePruning.of(batch, self.segments if self.training else KeepAllTime(), self.segments_level)
         encoded, encoded_lens = self._encode(batch, pruning)
         log_probs = self.ctc_log_probs(encoded)
         pruning.observe(log_probs[..., BLANK])
@@ -166,7 +166,7 @@ class ASRModel(torch.nn.Module):
         Returns:
             Encoder frames (B, E, H), one per 40 ms, and their numbers (B,).
         """
-        return self._encode(batch, TimePruning(AllTime()))
+        return self._encode(batch, TimePruning(KeepAllTime()))
 
     def _encode(self, batch: Batch, pruning: TimePruning) -> tuple[torch.Tensor, torch.Tensor]:
         """Encodes what pruning leaves of each utterance, and fuses audio and video."""

@@ -49,7 +49,7 @@ def build_segments(config: DictConfig, utterances: ScoreTable) -> SegmentPruner:
         utterances: The training utterances, of which a table of blanks may hold what the model found.
     """
     blanks = build(config.segments.blanks, utterances=utterances)
-    segments: SegmentPruner = build(config.segments.pruner, blanks=blanks)
+    segments: SegmentPruner = build(config.segments.pruner, **({} if blanks is None else {"blanks": blanks}))
     return segments
 
 

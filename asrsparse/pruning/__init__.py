@@ -1,7 +1,11 @@
-"""Dynamic data pruning: what the next epoch hears of which utterances. Needs torch and numpy alone."""
+"""Dynamic data pruning: which utterances an epoch trains on, and which parts of them. Needs only torch and numpy."""
+
+import warnings
+from typing import Any
 
 from asrsparse.pruning.audit import Audit
 from asrsparse.pruning.blank import BlankTable
+from asrsparse.pruning.chunk_policies import ChunkPolicy, Chunks, LeastBlankChunks, LoudestChunks, RandomChunks
 from asrsparse.pruning.kept_sampler import KeptSampler
 from asrsparse.pruning.policies import (
     Candidates,
@@ -21,20 +25,12 @@ from asrsparse.pruning.policies import (
     Window,
 )
 from asrsparse.pruning.scores import ScoreTable
-from asrsparse.pruning.segment import (
-    AllTime,
-    ChunkPolicy,
-    Chunks,
-    LeastBlankChunks,
-    LoudestChunks,
-    RandomChunks,
-    SegmentPruner,
-)
+from asrsparse.pruning.segment import KeepAllTime, SegmentPruner
+from asrsparse.pruning.selection import KeptSet, PruningPlan, select
 from asrsparse.pruning.stream import KeptStream, StreamPruner
-from asrsparse.pruning.utterance import DynamicPruner, KeptSet, PruningPlan, select
+from asrsparse.pruning.utterance import DynamicPruner
 
 __all__ = [
-    "AllTime",
     "Audit",
     "BlankTable",
     "Candidates",
@@ -48,6 +44,7 @@ __all__ = [
     "Hard",
     "InfoBatch",
     "KeepAll",
+    "KeepAllTime",
     "KeptSampler",
     "KeptSet",
     "KeptStream",
@@ -67,3 +64,17 @@ __all__ = [
     "Window",
     "select",
 ]
+
+_RENAMED = {"AllTime": "KeepAllTime"}
+"""Public names of the last release, and what they are called now."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        f"{__name__}.{name} is called {_RENAMED[name]} now; the next release removes the old name.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return globals()[_RENAMED[name]]

@@ -1,6 +1,6 @@
-"""Whether an epoch did what was planned: every kept utterance once, by one rank.
+"""The audit of an epoch: whether each kept utterance was trained on once, by one rank, and no other utterance.
 
-Shape legend: N utterances of the corpus, S utterances that were seen, repeats counted.
+Shape legend: N utterances of the corpus, S utterances that were trained on, where repeats count.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from asrsparse.pruning.scores import ScoreTable
 
 @dataclass(frozen=True)
 class Audit:
-    """What all ranks together trained on in an epoch, against what the epoch kept.
+    """A comparison of what all ranks together trained on in an epoch with what the epoch kept.
 
     Attributes:
         durations: Seconds of all utterances (N,).
-        kept: True for what the epoch kept (N,).
-        times_seen: How often each utterance was trained on (N,).
+        kept: True for each utterance that the epoch kept (N,).
+        times_seen: How often each utterance was trained on (N,); 255 stands for more, too.
 
     Example:
         >>> table = ScoreTable(["a", "b", "c"], [3600.0, 3600.0, 3600.0])
@@ -35,31 +35,40 @@ class Audit:
 
     @classmethod
     def of(cls, table: ScoreTable, kept: NDArray[np.bool_], seen: NDArray[np.int64]) -> "Audit":
-        """Counts the rows of what was seen (S,)."""
+        """Counts how often each utterance was trained on.
+
+        Args:
+            table: The N utterances.
+            kept: True for each utterance that the epoch kept (N,).
+            seen: The row numbers of what was trained on (S,), in any order.
+
+        Returns:
+            The audit of the epoch.
+        """
         times_seen = np.bincount(seen, minlength=len(table)).clip(max=255).astype(np.uint8)
         return cls(table.durations, kept, times_seen)
 
     @property
     def missing(self) -> NDArray[np.bool_]:
-        """True for what was kept and not seen (N,)."""
+        """True for each utterance that was kept and not trained on (N,)."""
         missing: NDArray[np.bool_] = self.kept & (self.times_seen == 0)
         return missing
 
     @property
     def repeated(self) -> NDArray[np.bool_]:
-        """True for what was kept and seen more than once (N,)."""
+        """True for each utterance that was kept and trained on more than once (N,)."""
         repeated: NDArray[np.bool_] = self.kept & (self.times_seen > 1)
         return repeated
 
     @property
-    def strangers(self) -> NDArray[np.bool_]:
-        """True for what was seen though it was not kept (N,)."""
-        strangers: NDArray[np.bool_] = ~self.kept & (self.times_seen > 0)
-        return strangers
+    def unexpected(self) -> NDArray[np.bool_]:
+        """True for each utterance that was trained on though it was not kept (N,)."""
+        unexpected: NDArray[np.bool_] = ~self.kept & (self.times_seen > 0)
+        return unexpected
 
     @property
     def is_clean(self) -> bool:
-        """Whether every kept utterance was seen once, and no other."""
+        """Whether every kept utterance was trained on once, and no other utterance."""
         return bool(np.array_equal(self.times_seen, self.kept))
 
     def __str__(self) -> str:
@@ -69,7 +78,7 @@ class Audit:
         faults = {
             "not seen": self.missing,
             "more than once": self.repeated,
-            "seen though not kept": self.strangers,
+            "seen though not kept": self.unexpected,
         }
         return f"{kept}: " + ", ".join(f"{self._count(rows)} {fault}" for fault, rows in faults.items() if rows.any())
 

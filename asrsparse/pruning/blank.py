@@ -1,4 +1,4 @@
-"""How sure a model was, when it last heard a stretch of an utterance, that nothing is said there.
+"""A table of how sure the model was of CTC's blank in each stretch of an utterance when it last trained on it.
 
 Shape legend: N utterances of the corpus, B utterances of a batch, S slots of 40 ms of the longest utterance, E encoder
 frames of the longest.
@@ -21,18 +21,19 @@ _MOST_VISITS = 255
 
 
 class BlankTable:
-    """The log-odds of CTC's blank at the last visit, in a byte for each 40 ms of each utterance.
+    """The log-odds of CTC's blank at the last visit, in a byte for each slot of 40 ms of each utterance.
 
-    The bytes of all utterances lie behind one another, so that the table grows with the hours of the corpus (90 kB
-    each) and not with its longest utterance. Log-odds from -8 to 8 are kept in steps of 1/16: a trained model is so
-    sure of its blanks that probabilities would all be the same byte.
+    A visit is one training on an utterance. The bytes of all utterances lie behind one another, so that the table grows
+    with the hours of the corpus (90 kB each) and not with its longest utterance. Log-odds from -8 to 8 are kept in
+    steps of 1/16: a trained model is so sure of its blanks that probabilities would all be the same byte.
 
-    What is recorded is seen from the next epoch on, by all ranks.
+    What is recorded in an epoch counts after the end of the epoch, on all ranks.
 
     Args:
-        utterances: The utterances, as the pruner scores them.
-        warmup_visits: How often an utterance must have been heard before the model's opinion counts.
-        forgetting: By how much the log-odds of what a visit left out fall, so that nothing is left out for ever.
+        utterances: The table of the pruner, which has a row for each utterance.
+        warmup_visits: Visits of an utterance before its log-odds are used, at least 1.
+        forgetting: Nats that the log-odds of a slot fall at each visit that left it out, so that it is kept again some
+            day; at least 0.
 
     Raises:
         ValueError: If a number is out of range.
@@ -50,9 +51,9 @@ class BlankTable:
 
     def __init__(self, utterances: ScoreTable, warmup_visits: int = 2, forgetting: float = 0.5) -> None:
         if warmup_visits < 1:
-            raise ValueError(f"segments.warmup_visits: got {warmup_visits}, allowed is at least 1 visit.")
+            raise ValueError(f"warmup_visits: got {warmup_visits}, allowed is at least 1 visit.")
         if forgetting < 0.0:
-            raise ValueError(f"segments.forgetting: got {forgetting}, allowed is at least 0 nats a visit.")
+            raise ValueError(f"forgetting: got {forgetting}, allowed is at least 0 nats a visit.")
         self.utterances = utterances
         self.warmup_visits = warmup_visits
         self.forgetting = forgetting
@@ -63,14 +64,17 @@ class BlankTable:
         self._recorded: list[tuple[int, NDArray[np.uint8]]] = []
 
     def log_odds(self, ids: Sequence[str], num_slots: int) -> torch.Tensor:
-        """What was last known of the first slots of some utterances.
+        """Returns the log-odds of the first slots of some utterances at their last visits.
 
         Args:
             ids: B utterance ids.
-            num_slots: S; behind the end of an utterance its last slot is repeated.
+            num_slots: The number of slots, S; behind the end of an utterance its last slot is repeated.
 
         Returns:
-            Log-odds of a blank (B, S); minus infinity for utterances that were heard too seldom.
+            Log-odds of a blank (B, S); minus infinity for utterances with fewer than `warmup_visits` visits.
+
+        Raises:
+            ValueError: If an id is unknown.
         """
         rows = self.utterances.positions(ids)
         slots = self._begins[rows][:, None] + np.arange(num_slots)
@@ -80,23 +84,26 @@ class BlankTable:
         return torch.from_numpy(log_odds)
 
     def record(self, ids: Sequence[str], slots: torch.Tensor, lens: torch.Tensor, log_probs: torch.Tensor) -> None:
-        """Takes down what the model thought of the slots that it heard.
+        """Records how sure the model was of blanks in the slots that it was trained on.
 
         Args:
             ids: B utterance ids.
-            slots: Numbers of the slots that were heard, in their order (B, S).
-            lens: How many those are (B,).
-            log_probs: Log probability of the blank in each encoder frame (B, E); frame e is the e-th heard slot, and
-                the last frame stands for all that are heard behind it.
+            slots: Numbers of the slots that were kept, ascending (B, S).
+            lens: How many slots of each utterance were kept (B,).
+            log_probs: Log probability of the blank in each encoder frame (B, E); frame e is the e-th kept slot, and
+                the last frame also stands for all kept slots behind it.
+
+        Raises:
+            ValueError: If an id is unknown.
         """
         slots, lens = slots.cpu(), lens.cpu()
         steps = _in_steps(log_probs.detach().float().cpu())
-        for row, heard, num_heard, of_frames in zip(self.utterances.positions(ids), slots, lens, steps, strict=True):
+        for row, kept, num_kept, of_frames in zip(self.utterances.positions(ids), slots, lens, steps, strict=True):
             track = self._forget(self._steps[self._begins[row] : self._begins[row + 1]])
-            heard = heard[:num_heard]
-            frames = torch.arange(len(heard)).clamp(max=len(of_frames) - 1)
-            inside = heard < len(track)
-            track[heard[inside].numpy()] = of_frames[frames[inside]].numpy()
+            kept = kept[:num_kept]
+            frames = torch.arange(len(kept)).clamp(max=len(of_frames) - 1)
+            inside = kept < len(track)
+            track[kept[inside].numpy()] = of_frames[frames[inside]].numpy()
             self._recorded.append((int(row), track))
 
     def _forget(self, track: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -105,7 +112,7 @@ class BlankTable:
         return forgotten
 
     def end_epoch(self) -> None:
-        """Takes what all ranks recorded into the table. With several processes every rank calls it."""
+        """Writes what all ranks recorded into the table. With several processes every rank calls it."""
         for row, track in self._recorded_by_all():
             self._steps[self._begins[row] : self._begins[row + 1]] = track
             self._visits[row] = min(int(self._visits[row]) + 1, _MOST_VISITS)
@@ -115,7 +122,10 @@ class BlankTable:
         return [one for of_rank in gather(self._recorded) for one in of_rank]
 
     def state_dict(self) -> dict[str, Any]:
-        """The table, and what all ranks recorded since the epoch began. With several processes every rank calls it."""
+        """Returns the table, and what all ranks recorded since the epoch began.
+
+        With several processes every rank calls it.
+        """
         recorded = self._recorded_by_all()
         return {
             "fingerprint": self.utterances.fingerprint(),
@@ -126,10 +136,13 @@ class BlankTable:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over a saved table.
+        """Restores a saved table.
+
+        Args:
+            state: What `state_dict` returned.
 
         Raises:
-            ValueError: If it is of another corpus.
+            ValueError: If the state is of another corpus.
         """
         if state["fingerprint"] != self.utterances.fingerprint():
             raise ValueError(
@@ -147,6 +160,6 @@ class BlankTable:
 
 
 def _in_steps(log_probs: torch.Tensor) -> torch.Tensor:
-    """Log probabilities as bytes of log-odds."""
+    """Converts log probabilities to bytes of log-odds."""
     log_odds = log_probs - torch.log1p(-log_probs.exp().clamp(max=1 - 1e-6))
     return (_MIDDLE + torch.round(_STEPS_PER_NAT * log_odds)).clamp(0, 255).to(torch.uint8)

@@ -9,24 +9,28 @@ from asrsparse.pruning.utterance import DynamicPruner
 
 
 class KeptSampler(torch.utils.data.Sampler[int]):
-    """Row numbers of the utterances that the pruner keeps in an epoch, shuffled, each for one rank alone.
+    """Yields the row numbers of the utterances that the current epoch keeps, shuffled, each on one rank only.
 
-    Takes the place of `RandomSampler` and `DistributedSampler`; like the latter it wants `set_epoch` before each epoch
-    (Lightning calls it). All ranks get equally many, so that none waits for another: where the kept set is no multiple
-    of their number, the few that are over at the end of the shuffled order sit this epoch out.
+    It takes the place of `RandomSampler` and `DistributedSampler`. The current epoch is the pruner's: it is begun by
+    `pruner.start_epoch`, or by `set_epoch`, which Lightning and others call. All ranks get equally many utterances, so
+    that no rank waits for another: where the size of the kept set is no multiple of the number of ranks, the rest at
+    the end of the shuffled order is left out in this epoch.
 
     Args:
-        pruner: Chooses; its rows are in the order of the data set.
+        pruner: Chooses the utterances; its rows are in the order of the data set.
         seed: Seed of the order, which also depends on the epoch.
-        rank: This process.
-        num_ranks: How many there are.
+        rank: The number of this process, from 0.
+        num_ranks: The number of processes that train together.
 
     Raises:
-        ValueError: If the rank is out of range, or an epoch keeps fewer utterances than there are ranks.
+        ValueError: If `rank` is out of range; on reading, if the epoch keeps fewer utterances than there are ranks.
+        RuntimeError: On reading, if no epoch has begun.
 
     Example:
         >>> pruner = DynamicPruner(["a", "b", "c"], [1.0, 1.0, 1.0])
-        >>> sorted(KeptSampler(pruner))
+        >>> sampler = KeptSampler(pruner)
+        >>> sampler.set_epoch(0)
+        >>> sorted(sampler)
         [0, 1, 2]
     """
 
@@ -37,22 +41,20 @@ class KeptSampler(torch.utils.data.Sampler[int]):
         self.seed = seed
         self.rank = rank
         self.num_ranks = num_ranks
-        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch is sampled next."""
-        self.epoch = epoch
+        """Begins an epoch of the pruner, if it has not begun; with several processes every rank calls it."""
+        self.pruner.start_epoch(epoch)
 
     def __len__(self) -> int:
-        kept = len(self.pruner.start_epoch(self.epoch))
+        kept = len(self.pruner.kept)
         if kept < self.num_ranks:
             raise ValueError(
-                f"Epoch {self.epoch} keeps {kept} utterances for {self.num_ranks} ranks; each needs one at least. "
-                "Raise the keep ratio, or train with fewer processes."
+                f"Epoch {self.pruner.epoch} keeps {kept} utterances for {self.num_ranks} ranks; each needs one at "
+                "least. Raise the keep ratio, or train with fewer processes."
             )
         return kept // self.num_ranks
 
     def __iter__(self) -> Iterator[int]:
-        rows = self.pruner.start_epoch(self.epoch).positions
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(rows)
-        return iter(order[self.rank :: self.num_ranks][: len(self)].tolist())
+        order = np.random.default_rng([self.seed, self.pruner.epoch]).permutation(self.pruner.kept.positions)
+        return iter(order[self.rank :: self.num_ranks][: KeptSampler.__len__(self)].tolist())

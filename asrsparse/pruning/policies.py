@@ -1,8 +1,8 @@
-"""Policies: which part of a group of utterances an epoch keeps.
+"""Policies, which choose the part of a group of utterances that an epoch keeps.
 
-A policy is a small frozen object. Its `select` is a pure function of the candidates, which carry their scores,
-durations and ages, the budget, how far the pruned epochs have come, and a generator of their own: the same on every
-rank and after a resume. Where the text says "we", the papers leave it open and it is our decision.
+A policy is a small frozen object. Its `select` is a pure function of the candidates, which hold the scores, durations
+and ages, the budget, the progress of the pruned epochs, and a generator of their own. So the choice is the same on
+every rank and after a resume. Where a docstring says "we", the papers leave it open and it is our decision.
 
 Shape legend: N utterances of one stratum.
 """
@@ -24,10 +24,10 @@ KeepRatio = float | Callable[[float], float]
 
 @dataclass(frozen=True)
 class Candidates:
-    """The N utterances of one stratum, and how much of them may be kept.
+    """The N utterances of one stratum, and how much of their speech to keep.
 
     Attributes:
-        scores: Smoothed loss per token (N,). Only their order means something: the models behind them differ.
+        scores: Smoothed loss per token (N,). Only their order counts, since they are losses of different models.
         durations: Seconds (N,).
         ages: Epochs since each was last trained on (N,), at least 1.
         budget: Seconds of speech to keep, at most the sum of `durations`.
@@ -46,16 +46,16 @@ class Candidates:
         return len(self.durations)
 
     def window(self, order_by: Floats, start: float) -> Kept:
-        """Keeps the window of the budget's width at `start` in ascending order of `order_by`; see `keep_window`."""
+        """Keeps a window as wide as the budget in ascending order of `order_by`; see `keep_window` for `start`."""
         return keep_window(order_by, self.durations, start, self.budget)
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """What the pruner asks of a policy; a user's own needs these two attributes and one method.
+    """The interface of a policy: two attributes and one method.
 
     Example:
-        >>> class Newest:  # a policy of one's own: what was trained on most recently
+        >>> class Newest:  # a policy of a user: keeps what was trained on most recently
         ...     keep_ratio = 0.5
         ...     needs_scores = True
         ...     def select(self, among):
@@ -70,19 +70,26 @@ class Policy(Protocol):
 
     @property
     def needs_scores(self) -> bool:
-        """Whether the choice depends on scores: if so, the first epochs see all data and new utterances go first."""
+        """Whether the choice depends on scores; if so, warm-up epochs keep all data, and new utterances are kept."""
 
     def select(self, among: Candidates) -> Kept | Floats:
         """Chooses among N utterances.
 
+        Args:
+            among: The utterances, and the budget.
+
         Returns:
-            True for what is kept, or weights of the losses (N,): 0 drops an utterance, 1 keeps it as it is, and more
-            makes up for others that were dropped.
+            True for each utterance that is kept (N,), or weights of the losses (N,): 0 drops an utterance, 1 keeps it
+            with its loss, and more than 1 makes up for others that were dropped.
         """
 
 
 def keep_ratio_at(policy: Policy, progress: float) -> float:
-    """The keep ratio of a policy when its pruned epochs have come as far as `progress`.
+    """Returns the keep ratio of a policy at some progress.
+
+    Args:
+        policy: The policy, whose keep ratio may be a schedule.
+        progress: How far the pruned epochs have come, in [0, 1].
 
     Raises:
         ValueError: If a schedule leaves (0, 1].
@@ -97,19 +104,21 @@ def keep_ratio_at(policy: Policy, progress: float) -> float:
 def _check_keep_ratio(ratio: float, where: str = "") -> None:
     if not 0.0 < ratio <= 1.0:
         raise ValueError(
-            f"pruning.keep_ratio: got {ratio}{where}, allowed is (0, 1]: the share of the speech that an epoch "
-            "keeps. For no pruning use pruning=none."
+            f"keep_ratio: got {ratio}{where}, allowed is (0, 1]: the share of the speech that an epoch keeps. For no "
+            "pruning use KeepAll (pruning=none)."
         )
-
-
-def _check_share(name: str, share: float) -> None:
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"pruning.policy.{name}: got {share}, allowed is [0, 1].")
 
 
 @dataclass(frozen=True)
 class _WithKeepRatio:
-    """Holds and checks the keep ratio of the policies that prune."""
+    """Holds and checks the keep ratio of the policies that prune.
+
+    Args:
+        keep_ratio: The share of the speech, in seconds, that a pruned epoch keeps, in (0, 1], or its schedule.
+
+    Raises:
+        ValueError: If a keep ratio that is a number is out of range.
+    """
 
     keep_ratio: KeepRatio = 0.7
 
@@ -120,19 +129,19 @@ class _WithKeepRatio:
 
 @dataclass(frozen=True)
 class KeepAll:
-    """`none`: the baseline, every utterance in every epoch."""
+    """`none`: the baseline, which keeps every utterance in every epoch."""
 
     keep_ratio = 1.0
     needs_scores = False
 
     def select(self, among: Candidates) -> Kept:
-        """Keeps all N."""
+        """Keeps all N utterances."""
         return np.ones(len(among), dtype=np.bool_)
 
 
 @dataclass(frozen=True)
 class Random(_WithKeepRatio):
-    """`random`: a fresh random subset in each epoch (RS2, arXiv 2305.18424)."""
+    """`random`: a new random subset in each epoch (RS2, arXiv 2305.18424)."""
 
     needs_scores = False
 
@@ -165,15 +174,16 @@ class Hard(_WithKeepRatio):
 
 @dataclass(frozen=True)
 class EasyToHard(_WithKeepRatio):
-    """`easy2hard`: a window of width k that walks from the easiest quantiles to the hardest (DDP-ASR).
+    """`easy2hard`: a window of width k that moves from the lowest quantiles of the scores to the highest (DDP-ASR).
 
-    It walks linearly in the epochs, which is our decision.
+    It moves linearly with the epochs, which is our decision: in pruned epoch e of E it is [s, s + k] with
+    s = (1 - k) e / (E - 1).
     """
 
     needs_scores = True
 
     def select(self, among: Candidates) -> Kept:
-        """Keeps the window that stands at the share `progress` of its way."""
+        """Keeps the window that has moved by the share `progress` of its way."""
         return among.window(among.scores, start=among.progress)
 
 
@@ -184,7 +194,7 @@ class Middle(_WithKeepRatio):
     needs_scores = True
 
     def select(self, among: Candidates) -> Kept:
-        """Leaves the same share of the speech out at both ends."""
+        """Drops the same share of the speech at both ends of the scores."""
         return among.window(among.scores, start=0.5)
 
 
@@ -193,8 +203,11 @@ class Window(_WithKeepRatio):
     """`window`: the window [low, low + k] of the score quantiles (perplexity pruning, arXiv 2309.04564).
 
     Args:
-        keep_ratio: The width of the window, in shares of the speech.
-        low: Where it begins, in [0, 1]; at most 1 - keep_ratio.
+        keep_ratio: The width k of the window, as a share of the speech.
+        low: The quantile at which the window begins, in [0, 1 - keep_ratio].
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     low: float = 0.1
@@ -205,28 +218,31 @@ class Window(_WithKeepRatio):
         highest = 1.0 if callable(self.keep_ratio) else 1.0 - self.keep_ratio
         if not 0.0 <= self.low <= highest + 1e-9:
             raise ValueError(
-                f"pruning.policy.low: got {self.low}, allowed is [0, {highest:g}]: the quantile of the score, in "
-                "shares of the speech, from which on utterances are kept."
+                f"low: got {self.low}, allowed is [0, {highest:g}]: the quantile of the score, as a "
+                "share of the speech, from which on utterances are kept."
             )
 
     def select(self, among: Candidates) -> Kept:
-        """Keeps what lies between both quantiles."""
+        """Keeps the utterances between both quantiles."""
         left_out = 1.0 - among.budget / float(among.durations.sum(dtype=np.float64))
         return among.window(among.scores, start=min(1.0, self.low / left_out) if left_out > 0.0 else 0.0)
 
 
 @dataclass(frozen=True)
 class InfoBatch(_WithKeepRatio):
-    """`infobatch`: all of the harder utterances, and a random share of the easier ones, whose losses weigh 1 / share.
+    """`infobatch`: all of the harder utterances, and a random share r of the easier ones, whose losses weigh 1 / r.
 
-    So the sum of the gradients over an epoch keeps its expectation (InfoBatch, arXiv 2303.04947). The paper's border
-    between easier and harder is the mean score, and its share is given; here the share follows from the budget, and
-    where what lies above the mean leaves less than `min_share` to the rest, we move the border up: a small share would
-    mean large weights.
+    So the sum of the gradients over an epoch keeps its expectation (InfoBatch, arXiv 2303.04947). In the paper, the
+    border between easier and harder is the mean score, and r is given. Here, r follows from the budget. Where the
+    utterances above the mean leave less than `min_share` for the others, we move the border up, since a small share
+    would mean large weights.
 
     Args:
         keep_ratio: The share of the speech that an epoch keeps.
-        min_share: The least share of the easier utterances, in (0, 1].
+        min_share: The least share of the easier utterances that is kept, in (0, 1]; its inverse bounds the weights.
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     min_share: float = 0.25
@@ -235,10 +251,10 @@ class InfoBatch(_WithKeepRatio):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 < self.min_share <= 1.0:
-            raise ValueError(f"pruning.policy.min_share: got {self.min_share}, allowed is (0, 1].")
+            raise ValueError(f"min_share: got {self.min_share}, allowed is (0, 1].")
 
     def select(self, among: Candidates) -> Floats:
-        """Weighs the harder ones 1, those drawn from the easier ones by what makes up for the others."""
+        """Gives weight 1 to the harder utterances, and 1 / r to those that are drawn from the easier ones."""
         weights = np.ones(len(among), dtype=np.float32)
         easier = np.flatnonzero(self._easier(among))
         total = float(among.durations[easier].sum(dtype=np.float64))
@@ -265,6 +281,9 @@ class EpsilonGreedy(_WithKeepRatio):
     Args:
         keep_ratio: The share of the speech that an epoch keeps.
         epsilon: The share of the budget that is drawn at random, in [0, 1].
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     epsilon: float = 0.2
@@ -272,10 +291,11 @@ class EpsilonGreedy(_WithKeepRatio):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_share("epsilon", self.epsilon)
+        if not 0.0 <= self.epsilon <= 1.0:
+            raise ValueError(f"epsilon: got {self.epsilon}, allowed is [0, 1].")
 
     def select(self, among: Candidates) -> Kept:
-        """Exploits, then explores."""
+        """Keeps the highest scores, then draws from the other utterances up to the budget."""
         kept = keep_window(among.scores, among.durations, start=1.0, budget=(1.0 - self.epsilon) * among.budget)
         rest = np.flatnonzero(~kept)
         left = among.budget - float(among.durations[kept].sum(dtype=np.float64))
@@ -285,14 +305,17 @@ class EpsilonGreedy(_WithKeepRatio):
 
 @dataclass(frozen=True)
 class UpperConfidence(_WithKeepRatio):
-    """`ucb`: the highest scores, where not having been seen for long counts as score (after arXiv 2111.12621).
+    """`ucb`: the highest upper confidence bounds: the score, and a bonus for a high age (after arXiv 2111.12621).
 
-    The paper adds to the score what it may be wrong by. We add to the *quantile* of the score, since scores of
-    different epochs are of different models, and let the age stand for it: quantile + exploration * log(age).
+    The paper adds a confidence width to the score. We add it to the *quantile* of the score, since scores of different
+    epochs are of different models, and compute it from the age in epochs: quantile + exploration * ln(age).
 
     Args:
         keep_ratio: The share of the speech that an epoch keeps.
-        exploration: How much of the quantiles' range one more factor e of age is worth, at least 0.
+        exploration: What is added to the quantile, which is in [0, 1), when the age is e times as high; at least 0.
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     exploration: float = 0.3
@@ -301,10 +324,10 @@ class UpperConfidence(_WithKeepRatio):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.exploration >= 0.0:
-            raise ValueError(f"pruning.policy.exploration: got {self.exploration}, allowed is at least 0.")
+            raise ValueError(f"exploration: got {self.exploration}, allowed is at least 0.")
 
     def select(self, among: Candidates) -> Kept:
-        """Keeps the highest bounds up to the budget."""
+        """Keeps the highest upper confidence bounds up to the budget."""
         return among.window(_quantiles(among.scores) + self.exploration * np.log(among.ages), start=1.0)
 
 
@@ -315,6 +338,9 @@ class Coverage(_WithKeepRatio):
     Args:
         keep_ratio: The share of the speech that an epoch keeps.
         num_strata: Strata of the score, of equal counts; at least 1.
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     num_strata: int = 10
@@ -323,7 +349,7 @@ class Coverage(_WithKeepRatio):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.num_strata < 1:
-            raise ValueError(f"pruning.policy.num_strata: got {self.num_strata}, allowed is at least 1.")
+            raise ValueError(f"num_strata: got {self.num_strata}, allowed is at least 1.")
 
     def select(self, among: Candidates) -> Kept:
         """Keeps a random share of each stratum of the score."""
@@ -338,28 +364,34 @@ class Coverage(_WithKeepRatio):
 
 @dataclass(frozen=True)
 class Longest(_WithKeepRatio):
-    """`longest`: by duration alone, a baseline that any criterion must beat (arXiv 2601.20896). Wants one stratum."""
+    """`longest`: the longest utterances, a baseline that any criterion must beat (arXiv 2601.20896).
+
+    The plan needs one stratum of duration, or durations would hardly differ.
+    """
 
     needs_scores = False
 
     def select(self, among: Candidates) -> Kept:
-        """Keeps the longest up to the budget."""
+        """Keeps the longest utterances up to the budget."""
         return among.window(among.durations, start=1.0)
 
 
 @dataclass(frozen=True)
 class Shortest(_WithKeepRatio):
-    """`shortest`: by duration alone, a baseline that any criterion must beat (arXiv 2601.20896). Wants one stratum."""
+    """`shortest`: the shortest utterances, a baseline that any criterion must beat (arXiv 2601.20896).
+
+    The plan needs one stratum of duration, or durations would hardly differ.
+    """
 
     needs_scores = False
 
     def select(self, among: Candidates) -> Kept:
-        """Keeps the shortest up to the budget."""
+        """Keeps the shortest utterances up to the budget."""
         return among.window(among.durations, start=0.0)
 
 
 def _quantiles(scores: Floats) -> Floats:
-    """The place of each score among all, in [0, 1); ties keep their order (N,)."""
+    """Returns the quantile of each score, in [0, 1); ties keep their order (N,)."""
     places = np.empty(len(scores), dtype=np.float64)
     places[np.argsort(scores, kind="stable")] = np.arange(len(scores)) / max(1, len(scores))
     return places

@@ -1,4 +1,4 @@
-"""The score table: one row per utterance, found by its id, in the order in which the caller named them.
+"""The score table: one row for each utterance, found by its id, in the order in which the caller named them.
 
 Shape legend: N utterances of the corpus, B utterances of a batch.
 """
@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 Durations = Sequence[float] | NDArray[np.floating[Any]]
 
 NEVER = -1
-"""`last_seen` of an utterance that was not trained on yet."""
+"""The value of `last_seen` for an utterance that was not trained on yet."""
+
+SMOOTHING = 0.5
+"""The default weight of the older score in the moving average."""
 
 _STATE_VERSION = 1
 
 
 def utterance_keys(ids: Sequence[str]) -> NDArray[np.int64]:
-    """Hashes ids to 64 bits, the same in every process: what is compared, sorted and sent between ranks.
+    """Hashes ids to keys of 64 bits, the same in every process, which are compared, sorted and sent between ranks.
 
     Args:
         ids: N utterance ids.
@@ -33,9 +36,9 @@ def utterance_keys(ids: Sequence[str]) -> NDArray[np.int64]:
 
 
 class ScoreTable:
-    """Training losses by utterance, smoothed over the epochs in which the utterance was seen, with their age.
+    """The training losses of utterances, smoothed over the epochs in which each was trained on, and their ages.
 
-    Rows are columns of numpy arrays: 24 bytes an utterance, so that 10 million fit in 240 MB.
+    The columns are numpy arrays of 24 bytes per utterance together, so that 10 million utterances fit in 240 MB.
 
     Args:
         ids: N different utterance ids; more can come later.
@@ -43,7 +46,10 @@ class ScoreTable:
         smoothing: Weight in [0, 1) of the older score in the moving average; 0 keeps the last loss alone.
 
     Attributes:
-        total_seconds: The sum of the durations, before they are rounded to float32 to be kept.
+        durations: Seconds of each utterance (N,).
+        scores: Smoothed loss per token of each utterance (N,); 0 before the first.
+        last_seen: The epoch in which each utterance was last trained on (N,), or `NEVER`.
+        total_seconds: The sum of the durations, before they are rounded to float32 for the table.
 
     Raises:
         ValueError: If ids repeat, lengths differ, a duration is not positive, or `smoothing` is out of range.
@@ -56,7 +62,7 @@ class ScoreTable:
         ([0.0, 3.0], [-1, 1])
     """
 
-    def __init__(self, ids: Sequence[str], durations: Durations, smoothing: float = 0.5) -> None:
+    def __init__(self, ids: Sequence[str], durations: Durations, smoothing: float = SMOOTHING) -> None:
         if not 0.0 <= smoothing < 1.0:
             raise ValueError(f"smoothing: got {smoothing}, allowed is [0, 1).")
         self.smoothing = smoothing
@@ -69,7 +75,7 @@ class ScoreTable:
         self.extend(ids, durations)
 
     def extend(self, ids: Sequence[str], durations: Durations) -> None:
-        """Adds utterances behind the others, never seen so far.
+        """Adds utterances, which were never trained on, behind the others.
 
         Args:
             ids: Ids that are not in the table yet, all different.
@@ -79,12 +85,15 @@ class ScoreTable:
             ValueError: If ids repeat, lengths differ, or a duration is not positive.
         """
         if len(ids) != len(durations):
-            raise ValueError(f"Got {len(ids)} ids and {len(durations)} durations; each utterance needs both.")
+            raise ValueError(
+                f"ids and durations: got {len(ids)} ids and {len(durations)} durations; each utterance needs both."
+            )
         not_positive = np.flatnonzero(~(np.asarray(durations) > 0))
         if len(not_positive):
             first = int(not_positive[0])
             raise ValueError(
-                f"{len(not_positive)} durations are not positive; the first is {durations[first]} s of {ids[first]!r}. "
+                f"durations: got {len(not_positive)} that are not positive; the first is {durations[first]} s of "
+                f"{ids[first]!r}. "
                 "Leave utterances without audio out before scoring."
             )
         keys = np.concatenate([self.keys, utterance_keys(ids)])
@@ -94,7 +103,8 @@ class ScoreTable:
         if len(repeated):
             later = int(rows[repeated[0] + 1])  # the sort is stable: the later of the two is a new one
             raise ValueError(
-                f"{len(repeated)} ids repeat; the first is {ids[later - len(self)]!r}. An id names one utterance."
+                f"ids: got {len(repeated)} that repeat; the first is {ids[later - len(self)]!r}. An id names one "
+                "utterance."
             )
         self._ascending_keys, self._rows_of_keys = ascending, rows
         self.durations = np.concatenate([self.durations, np.asarray(durations, dtype=np.float32)])
@@ -108,7 +118,7 @@ class ScoreTable:
 
     @property
     def keys(self) -> NDArray[np.int64]:
-        """The keys of the utterances in the order of the rows (N,)."""
+        """The 64-bit keys of the utterances in the order of the rows (N,)."""
         keys = np.empty_like(self._ascending_keys)
         keys[self._rows_of_keys] = self._ascending_keys
         return keys
@@ -135,7 +145,7 @@ class ScoreTable:
         return rows
 
     def find(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Row numbers of utterances (B,), -1 for those that are not in the table."""
+        """Returns the row numbers of utterances (B,); -1 for each that is not in the table."""
         keys = utterance_keys(ids)
         if len(self) == 0:
             return np.full(len(keys), -1, dtype=np.int64)
@@ -145,13 +155,13 @@ class ScoreTable:
         return np.where(found, self._rows_of_keys[slots], -1).astype(np.int64)
 
     def seconds(self, rows: NDArray[np.int64]) -> float:
-        """Seconds of speech in some rows."""
+        """Returns the seconds of speech in some rows."""
         return float(self.durations[rows].sum(dtype=np.float64))
 
     def duration_edges(self, num_strata: int) -> NDArray[np.floating[Any]]:
-        """The longest duration of each of `num_strata` strata of about equal counts, ascending.
+        """Returns the longest duration of each of `num_strata` strata of about equal counts, ascending.
 
-        There are fewer where many utterances are equally long, since these stay together.
+        There are fewer strata where many utterances are equally long, since these stay together.
         """
         if num_strata not in self._duration_edges:
             ranks = np.ceil(np.arange(1, num_strata + 1) * len(self) / num_strata).astype(np.int64) - 1
@@ -164,14 +174,14 @@ class ScoreTable:
         Args:
             positions: Row numbers (B,), each at most once.
             losses: Finite losses per token (B,).
-            epoch: The epoch in which they were seen.
+            epoch: The epoch in which the utterances were trained on.
         """
         keep_old = np.where(self.last_seen[positions] == NEVER, 0.0, self.smoothing)
         self.scores[positions] = keep_old * self.scores[positions] + (1.0 - keep_old) * losses
         self.last_seen[positions] = epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs; the ids stay with the corpus and are checked by a fingerprint."""
+        """Returns what a resumed run needs; a fingerprint stands for the ids, which the corpus has."""
         return {
             "version": _STATE_VERSION,
             "fingerprint": self.fingerprint(),
@@ -180,7 +190,7 @@ class ScoreTable:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over the scores of an earlier run on the same corpus.
+        """Restores the scores of an earlier run on the same corpus.
 
         Raises:
             ValueError: If the state is of another version, or of other utterances.
@@ -197,13 +207,13 @@ class ScoreTable:
         self.last_seen = state["last_seen"].numpy().copy()
 
     def columns(self) -> dict[str, torch.Tensor]:
-        """All of the table, for a run that has no list of its utterances."""
+        """Returns all columns of the table, for a run that has no list of its utterances."""
         names = ("keys", "durations", "scores", "last_seen")
         return {name: torch.from_numpy(getattr(self, name).copy()) for name in names}
 
     @classmethod
     def of_columns(cls, columns: Mapping[str, torch.Tensor], smoothing: float) -> "ScoreTable":
-        """The table that `columns` came from."""
+        """Makes the table that `columns` was called on."""
         table = cls([], [], smoothing)
         for name in ("durations", "scores", "last_seen"):
             setattr(table, name, columns[name].numpy().copy())
@@ -213,5 +223,5 @@ class ScoreTable:
         return table
 
     def fingerprint(self) -> str:
-        """A hash of the utterances and their order."""
+        """Returns a hash of the utterances and their order."""
         return blake2b(self.keys.tobytes(), digest_size=8).hexdigest()

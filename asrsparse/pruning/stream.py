@@ -1,6 +1,6 @@
-"""Utterance pruning of a stream: data whose utterances are known only once they have come by.
+"""Utterance pruning of a stream: data whose utterances are unknown until they have been read.
 
-Shape legend: N utterances seen so far, B utterances of a batch.
+Shape legend: N utterances known so far, B utterances of a batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,21 +11,21 @@ import torch
 
 from asrsparse.pruning.policies import Policy
 from asrsparse.pruning.ranks import gather, rank
-from asrsparse.pruning.scores import ScoreTable
-from asrsparse.pruning.utterance import KeptSet, PruningPlan, select
+from asrsparse.pruning.scores import NEVER, SMOOTHING, ScoreTable
+from asrsparse.pruning.selection import NO_EPOCH_YET, KeptSet, PruningPlan, select
 
-Seen = tuple[list[str], list[float], list[float]]
-"""Ids, durations and losses of what was trained on."""
+Observations = tuple[list[str], list[float], list[float]]
+"""Ids, durations in seconds and losses of what was trained on, in three lists of equal length."""
 
 
 @dataclass(frozen=True)
 class KeptStream:
-    """What one epoch of a stream keeps: what the policy chose of the utterances that are known, and all others.
+    """The utterances that one epoch of a stream keeps: the chosen ones of those that are known, and all others.
 
-    Frozen and small, so that a loader's workers can filter by it while they read.
+    It is frozen and small, so that the workers of a loader can filter by it while they read.
 
     Attributes:
-        known: The choice among the known utterances; None where there are none yet.
+        known: The choice among the known utterances; None if none is known yet.
     """
 
     known: KeptSet | None
@@ -39,16 +39,17 @@ class KeptStream:
 
     @property
     def share(self) -> float:
-        """The share of the known speech that is kept, in seconds, in [0, 1]."""
+        """The share of the known speech in seconds that is kept, in [0, 1]."""
         return 1.0 if self.known is None else self.known.share
 
 
 class StreamPruner:
-    """Decides utterance by utterance, as a stream comes by, by the losses that training reported in epochs before.
+    """Decides before each epoch which utterances of a stream to train on, by the losses of the epochs before.
 
-    It needs no list of the corpus: an utterance that it does not know is kept, and known from the next epoch on. The
+    It needs no list of the corpus: an utterance that it does not know is kept, and is known from the next epoch on. The
     choice among the known ones is that of `DynamicPruner`. What is dropped is neither decoded nor augmented if the
-    filter comes first; but a stream (a lhotse Shar, say) has read its bytes by then, so that no I/O is saved.
+    filter comes first. A stream (a lhotse Shar, for example) has read the bytes by then, so that no input/output is
+    saved.
 
     Args:
         policy: Which part to keep.
@@ -56,9 +57,13 @@ class StreamPruner:
         seed: Seed of the policy's own generators.
         smoothing: Weight of the older score in the moving average, in [0, 1).
 
+    Raises:
+        ValueError: If `smoothing` is out of range.
+
     Example:
         >>> from asrsparse.pruning import Easy
-        >>> pruner = StreamPruner(Easy(keep_ratio=0.5), PruningPlan(num_epochs=2, num_strata=1))
+        >>> plan = PruningPlan(num_epochs=2, warmup_epochs=1, final_epochs=0, num_strata=1)
+        >>> pruner = StreamPruner(Easy(keep_ratio=0.5), plan)
         >>> kept = pruner.start_epoch(0)
         >>> "a" in kept, "b" in kept
         (True, True)
@@ -68,21 +73,47 @@ class StreamPruner:
         (False, True, True)
     """
 
-    def __init__(self, policy: Policy, plan: PruningPlan, seed: int = 0, smoothing: float = 0.5) -> None:
+    def __init__(self, policy: Policy, plan: PruningPlan, seed: int = 0, smoothing: float = SMOOTHING) -> None:
         self.table = ScoreTable([], [], smoothing)
         self.policy = policy
         self.plan = plan
         self.seed = seed
-        self._epoch = -1
-        self._kept = KeptStream(None)
-        self._seen: Seen = ([], [], [])
+        self._epoch = NEVER
+        self._kept: KeptStream | None = None
+        self._observed: Observations = ([], [], [])
+
+    @property
+    def kept(self) -> KeptStream:
+        """What the epoch that began last keeps.
+
+        Raises:
+            RuntimeError: If no epoch has begun.
+        """
+        if self._kept is None:
+            raise RuntimeError(NO_EPOCH_YET)
+        return self._kept
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch that began last, counted from 0; -1 if none has begun."""
+        return self._epoch
 
     def start_epoch(self, epoch: int) -> KeptStream:
-        """Takes what was observed into the scores, then chooses; with several processes every rank calls it.
+        """Begins an epoch: ends the one before, if `end_epoch` did not, and chooses among the known utterances.
 
-        Within the epoch, also after a resume, the choice stays as it is: calling again returns it.
+        With several processes every rank calls it. To begin an epoch again that has begun, also in a resumed run,
+        changes nothing.
+
+        Args:
+            epoch: The number of the epoch, counted from 0.
+
+        Returns:
+            What the epoch keeps; `kept` returns it, too, until the next epoch begins.
+
+        Raises:
+            ValueError: As for `select`.
         """
-        if epoch != self._epoch:
+        if self._kept is None or epoch != self._epoch:
             self.end_epoch()
             self._epoch = epoch
             self._kept = self._choose(epoch)
@@ -100,12 +131,15 @@ class StreamPruner:
             ids: B ids of the batch.
             losses: Loss per token of each utterance (B,), with its graph.
             durations: Seconds of each utterance (B,).
+
+        Returns:
+            The mean of the losses, each times its weight, as a tensor without dimensions; new utterances weigh 1.
         """
-        of_ids, of_durations, of_losses = self._seen
+        of_ids, of_durations, of_losses = self._observed
         of_ids.extend(ids)
         of_durations.extend(durations)
         of_losses.extend(losses.detach().float().tolist())
-        known = self._kept.known
+        known = None if self._kept is None else self._kept.known
         if known is None or known.weights is None:
             return losses.mean()
         rows = known.table.find(ids)
@@ -113,33 +147,43 @@ class StreamPruner:
         return (losses * weights.to(losses)).mean()
 
     def end_epoch(self) -> None:
-        """Takes what all ranks saw into the table. Called by `start_epoch`; harmless to repeat."""
-        ids, durations, losses = self._seen_by_all()
+        """Ends the epoch: adds new utterances and the losses of all ranks to the table.
+
+        With several processes every rank calls it. To end an epoch twice changes nothing. Losses that are NaN or
+        infinite do not become scores.
+        """
+        ids, durations, losses = self._observed_by_all()
         new = {i: seconds for i, seconds, row in zip(ids, durations, self.table.find(ids), strict=True) if row < 0}
         self.table.extend(list(new), list(new.values()))
         last = {i: loss for i, loss in zip(ids, losses, strict=True) if loss - loss == 0.0}  # finite
         self.table.update(self.table.positions(list(last)), torch.tensor(list(last.values())).numpy(), self._epoch)
-        self._seen = ([], [], [])
+        self._observed = ([], [], [])
 
-    def _seen_by_all(self) -> Seen:
-        parts = gather(self._seen)
+    def _observed_by_all(self) -> Observations:
+        parts = gather(self._observed)
         ids, durations, losses = ([value for part in parts for value in part[column]] for column in range(3))
         return ids, durations, losses  # type: ignore[return-value]
 
     def state_dict(self) -> dict[str, Any]:
-        """All that was seen and is known: tensors, numbers and ids. With several processes every rank calls it."""
-        known = self._kept.known
+        """Returns the table, the choice, and what all ranks observed since the epoch began.
+
+        These are tensors, plain numbers and ids only. With several processes every rank calls it.
+        """
+        known = None if self._kept is None else self._kept.known
         return {
             "seed": self.seed,
             "epoch": self._epoch,
             "table": self.table.columns(),
             "kept": None if known is None else torch.from_numpy(known.kept),
             "weights": None if known is None or known.weights is None else torch.from_numpy(known.weights),
-            "seen": self._seen_by_all(),
+            "seen": self._observed_by_all(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where a saved run was.
+        """Continues where a saved run was: the choice of the saved epoch is `kept`.
+
+        Args:
+            state: What `state_dict` returned.
 
         Raises:
             ValueError: If the state is of another seed.
@@ -152,6 +196,7 @@ class StreamPruner:
         self.table = ScoreTable.of_columns(state["table"], self.table.smoothing)
         self._epoch = state["epoch"]
         weights = None if state["weights"] is None else state["weights"].numpy()
-        self._kept = KeptStream(None if state["kept"] is None else KeptSet(self.table, state["kept"].numpy(), weights))
-        # One rank takes what all had seen, since the end of the epoch gathers it again.
-        self._seen = tuple(map(list, state["seen"])) if rank() == 0 else ([], [], [])  # type: ignore[assignment]
+        known = None if state["kept"] is None else KeptSet(self.table, state["kept"].numpy(), weights)
+        self._kept = None if self._epoch == NEVER else KeptStream(known)
+        # One rank takes what all had observed, since the end of the epoch gathers it again.
+        self._observed = tuple(map(list, state["seen"])) if rank() == 0 else ([], [], [])  # type: ignore[assignment]

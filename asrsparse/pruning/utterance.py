@@ -1,10 +1,9 @@
-"""Utterance pruning: which utterances an epoch trains on.
+"""Utterance pruning of a corpus whose utterances are known: `DynamicPruner` begins and ends the epochs of a training.
 
 Shape legend: N utterances of the corpus, B utterances of a batch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,180 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from asrsparse.pruning.audit import Audit
-from asrsparse.pruning.policies import Candidates, KeepAll, Policy, keep_ratio_at
+from asrsparse.pruning.policies import KeepAll, Policy, keep_ratio_at
 from asrsparse.pruning.ranks import gather, rank
-from asrsparse.pruning.scores import NEVER, Durations, ScoreTable
-
-
-@dataclass(frozen=True)
-class KeptSet:
-    """The utterances that one epoch keeps; frozen, so that samplers may ask it ahead of training.
-
-    Attributes:
-        table: The score table, whose rows `kept` speaks of.
-        kept: True for what is kept (N,).
-        weights: What the losses of the kept are multiplied with (N,); None where all weigh 1.
-    """
-
-    table: ScoreTable
-    kept: NDArray[np.bool_]
-    weights: NDArray[np.float32] | None = None
-
-    def __contains__(self, utterance_id: str) -> bool:
-        return bool(self.kept[self.table.positions([utterance_id])[0]])
-
-    def __len__(self) -> int:
-        return int(self.kept.sum())
-
-    @property
-    def positions(self) -> NDArray[np.int64]:
-        """Row numbers of the kept utterances, ascending: what a map-style data set is sampled by."""
-        return np.flatnonzero(self.kept)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of speech that are kept."""
-        if self.kept.all():
-            return self.table.total_seconds  # exact, so that schedules of a training on all data are
-        return float(self.table.durations[self.kept].sum(dtype=np.float64))
-
-    @property
-    def share(self) -> float:
-        """The share of the speech that is kept, in seconds, in [0, 1]."""
-        return self.seconds / self.table.total_seconds
-
-
-@dataclass(frozen=True)
-class PruningPlan:
-    """When and among what a policy chooses; the choice itself is the policy's.
-
-    Args:
-        num_epochs: Epochs of the training.
-        warmup_epochs: First epochs on all data, so that scores exist (only for policies that need scores).
-        final_epochs: Last epochs on all data (InfoBatch, arXiv 2303.04947, ends with 12.5 % of them).
-        num_strata: Strata of duration in which the policy chooses apart, so that the length distribution stays; 1: off.
-        max_age: Epochs after which an unseen utterance is kept whatever its score, when the next choice is made; None
-            never forces one.
-        cycle_epochs: Epochs for which a choice stands before the next is made.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    num_epochs: int
-    warmup_epochs: int = 1
-    final_epochs: int = 0
-    num_strata: int = 10
-    max_age: int | None = None
-    cycle_epochs: int = 1
-
-    def __post_init__(self) -> None:
-        if self.num_epochs < 1:
-            raise ValueError(f"num_epochs: got {self.num_epochs}, allowed is at least 1.")
-        if min(self.warmup_epochs, self.final_epochs) < 0:
-            raise ValueError(
-                f"pruning.warmup_epochs and final_epochs: got {self.warmup_epochs} and {self.final_epochs}, "
-                "allowed is at least 0."
-            )
-        if self.num_strata < 1:
-            raise ValueError(f"pruning.num_strata: got {self.num_strata}, allowed is at least 1 (1 is off).")
-        if self.max_age is not None and self.max_age < 1:
-            raise ValueError(f"pruning.max_age: got {self.max_age}, allowed is null or at least 1 epoch.")
-        if self.cycle_epochs < 1:
-            raise ValueError(f"pruning.cycle_epochs: got {self.cycle_epochs}, allowed is at least 1.")
-        if self.max_age is not None and self.max_age < self.cycle_epochs:
-            raise ValueError(
-                f"pruning.max_age: got {self.max_age} with cycle_epochs={self.cycle_epochs}; allowed is at least as "
-                "many epochs as a choice stands."
-            )
-
-    def first_pruned(self, policy: Policy) -> int:
-        """The first epoch that is not on all data."""
-        return self.warmup_epochs if policy.needs_scores else 0
-
-    def prunes(self, policy: Policy, epoch: int) -> bool:
-        """Whether `epoch` lies between the first and the final epochs on all data."""
-        return self.first_pruned(policy) <= epoch < self.num_epochs - self.final_epochs
-
-    def begins_cycle(self, policy: Policy, epoch: int) -> bool:
-        """Whether a choice is made for `epoch`, rather than the last one kept."""
-        return not self.prunes(policy, epoch) or (epoch - self.first_pruned(policy)) % self.cycle_epochs == 0
-
-    def progress(self, policy: Policy, epoch: int) -> float:
-        """How far the pruned epochs have come in `epoch`: 0 in the first, 1 in the last."""
-        last = self.num_epochs - self.final_epochs - 1
-        first = self.first_pruned(policy)
-        return (epoch - first) / (last - first) if last > first else 1.0
-
-
-def select(table: ScoreTable, policy: Policy, plan: PruningPlan, epoch: int, seed: int) -> KeptSet:
-    """Chooses the utterances of an epoch: a pure function of its arguments.
-
-    Utterances that the model never saw, and those older than `max_age`, come first; the policy shares out what is left
-    of the budget, in each stratum of duration apart. What a stratum keeps too much or too little, since utterances are
-    whole, the next one makes up for.
-
-    Raises:
-        ValueError: If the policy keeps nothing, or its keep ratio leaves (0, 1].
-    """
-    if not plan.prunes(policy, epoch):
-        return KeptSet(table, np.ones(len(table), dtype=np.bool_))
-    progress = plan.progress(policy, epoch)
-    keep_ratio = keep_ratio_at(policy, progress)
-    rng = np.random.default_rng([seed, epoch])
-    forced = _forced(table, policy, plan, epoch)
-    weights = forced.astype(np.float32)
-    carried = 0.0
-    for stratum in strata_of_duration(table.durations, table.duration_edges(plan.num_strata)):
-        free = stratum[~forced[stratum]]
-        wanted = keep_ratio * table.seconds(stratum) - table.seconds(stratum[forced[stratum]]) + carried
-        budget, carried = min(wanted, table.seconds(free)), 0.0
-        if budget > 0.0:
-            ages = epoch - table.last_seen[free]
-            among = Candidates(table.scores[free], table.durations[free], ages, budget, progress, rng)
-            weights[free] = policy.select(among)
-            carried = wanted - table.seconds(free[weights[free] > 0.0])
-    return _kept_set(table, weights, f"{type(policy).__name__}(keep_ratio={keep_ratio:g}) in epoch {epoch}")
-
-
-def _kept_set(table: ScoreTable, weights: NDArray[np.float32], what: str) -> KeptSet:
-    kept = weights > 0.0
-    if not kept.any():
-        raise ValueError(
-            f"{what} keeps none of {len(table)} utterances ({table.total_seconds / 3600:.2f} h). An "
-            "epoch needs at least one: raise the keep ratio, or use fewer strata (pruning.plan.num_strata)."
-        )
-    return KeptSet(table, kept, weights if (kept != weights).any() else None)
-
-
-def _forced(table: ScoreTable, policy: Policy, plan: PruningPlan, epoch: int) -> NDArray[np.bool_]:
-    """True for the utterances that this epoch must keep (N,)."""
-    never_seen = (table.last_seen == NEVER) & policy.needs_scores
-    oldest_allowed = NEVER if plan.max_age is None else epoch - plan.max_age
-    forced: NDArray[np.bool_] = never_seen | (table.last_seen < oldest_allowed)
-    return forced
-
-
-def strata_of_duration(
-    durations: NDArray[np.floating[Any]], edges: NDArray[np.floating[Any]]
-) -> Iterator[NDArray[np.int64]]:
-    """Parts utterances by duration; every utterance is in exactly one stratum, the equally long in the same.
-
-    Args:
-        durations: Seconds (N,).
-        edges: The longest duration of each stratum, ascending; the last one is the longest of all.
-
-    Yields:
-        Row numbers of a stratum, ascending.
-
-    Example:
-        >>> [s.tolist() for s in strata_of_duration(np.array([5.0, 1.0, 3.0, 2.0]), np.array([2.0, 5.0]))]
-        [[1, 3], [0, 2]]
-    """
-    shortest = -np.inf
-    for longest in edges:
-        yield np.flatnonzero((durations > shortest) & (durations <= longest))
-        shortest = longest
+from asrsparse.pruning.scores import NEVER, SMOOTHING, Durations, ScoreTable
+from asrsparse.pruning.selection import NO_EPOCH_YET, KeptSet, PruningPlan, select
 
 
 class DynamicPruner:
@@ -194,19 +23,22 @@ class DynamicPruner:
     Args:
         ids: N different utterance ids.
         durations: Durations (N,) in seconds.
-        policy: Which part to keep; `KeepAll()` is the baseline.
-        plan: When and among what the policy chooses.
+        policy: Which part to keep; `KeepAll()`, the default, is the baseline.
+        plan: When and among what the policy chooses; by default a plan of one epoch.
         seed: Seed of the policy's own generators.
         smoothing: Weight of the older score in the moving average, in [0, 1).
         max_not_finite: The share of an epoch's losses that may be NaN or infinite before the run is stopped.
 
     Attributes:
         num_not_finite: How many losses were NaN or infinite so far.
-        audit: Whether the last epoch that ended saw each kept utterance once; None before.
+        audit: Whether each kept utterance was trained on once in the last epoch that ended; None before.
+
+    Raises:
+        ValueError: If there is no utterance, ids repeat, or `smoothing` is out of range.
 
     Example:
         >>> from asrsparse.pruning import EasyToHard
-        >>> plan = PruningPlan(num_epochs=3, num_strata=1)
+        >>> plan = PruningPlan(num_epochs=3, warmup_epochs=1, final_epochs=0, num_strata=1)
         >>> pruner = DynamicPruner(["a", "b", "c"], [1.0, 1.0, 1.0], EasyToHard(keep_ratio=0.67), plan)
         >>> kept = pruner.start_epoch(0)
         >>> len(kept)
@@ -217,6 +49,8 @@ class DynamicPruner:
         >>> kept = pruner.start_epoch(1)
         >>> [i for i in "abc" if i in kept]
         ['b', 'c']
+        >>> pruner.kept is kept, pruner.epoch
+        (True, 1)
     """
 
     def __init__(
@@ -226,14 +60,14 @@ class DynamicPruner:
         policy: Policy | None = None,
         plan: PruningPlan | None = None,
         seed: int = 0,
-        smoothing: float = 0.5,
+        smoothing: float = SMOOTHING,
         max_not_finite: float = 0.05,
     ) -> None:
         if len(ids) == 0:
-            raise ValueError("Got no utterances to choose among; a pruner needs at least one id.")
+            raise ValueError("ids: got none, allowed is at least one utterance to choose among.")
         self.table = ScoreTable(ids, durations, smoothing)
         self.policy = policy if policy is not None else KeepAll()
-        self.plan = plan if plan is not None else PruningPlan(num_epochs=1)
+        self.plan = plan if plan is not None else PruningPlan(num_epochs=1, final_epochs=0)
         self.seed = seed
         self.max_not_finite = max_not_finite
         self.num_not_finite = 0
@@ -242,11 +76,36 @@ class DynamicPruner:
         self._kept: KeptSet | None = None
         self._observed: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def start_epoch(self, epoch: int) -> KeptSet:
-        """Takes the observed losses into the scores, then chooses the utterances of `epoch`.
+    @property
+    def kept(self) -> KeptSet:
+        """The kept set of the epoch that began last.
 
-        With several processes every rank calls it, since the losses are gathered here; all get the same set. Within the
-        epoch, also after a resume, the set stays as it is: calling again returns it.
+        Raises:
+            RuntimeError: If no epoch has begun.
+        """
+        if self._kept is None:
+            raise RuntimeError(NO_EPOCH_YET)
+        return self._kept
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch that began last, counted from 0; -1 if none has begun."""
+        return self._epoch
+
+    def start_epoch(self, epoch: int) -> KeptSet:
+        """Begins an epoch: ends the one before, if `end_epoch` did not, and chooses the utterances of `epoch`.
+
+        With several processes every rank calls it, since the losses of all ranks are gathered here; all get the same
+        set. To begin an epoch again that has begun, also in a resumed run, changes nothing.
+
+        Args:
+            epoch: The number of the epoch, counted from 0.
+
+        Returns:
+            What the epoch keeps; `kept` returns it, too, until the next epoch begins.
+
+        Raises:
+            ValueError: As for `end_epoch` and `select`.
         """
         if self._kept is None or epoch != self._epoch:
             self.end_epoch()
@@ -263,7 +122,10 @@ class DynamicPruner:
             losses: Loss per token of each utterance (B,), in any float type, with its graph.
 
         Returns:
-            The mean of the losses, each times its weight, 0-d.
+            The mean of the losses, each times its weight, as a tensor without dimensions.
+
+        Raises:
+            ValueError: If an id is unknown.
         """
         rows = self.table.positions(ids)
         self._observed.append((torch.from_numpy(rows), losses.detach().float().cpu()))
@@ -272,12 +134,13 @@ class DynamicPruner:
         return (losses * torch.from_numpy(self._kept.weights[rows]).to(losses)).mean()
 
     def end_epoch(self) -> None:
-        """Moves the observed losses of all ranks into the score table. Called by `start_epoch`; harmless to repeat.
+        """Ends the epoch: moves the observed losses of all ranks into the score table, and counts for `audit`.
 
-        Losses that are NaN or infinite do not become scores: their utterances keep what they had.
+        With several processes every rank calls it. To end an epoch twice changes nothing. Losses that are NaN or
+        infinite do not become scores: their utterances keep the scores that they had.
 
         Raises:
-            ValueError: If more than `max_not_finite` of them are.
+            ValueError: If more than `max_not_finite` of the losses are NaN or infinite.
         """
         positions, losses = self._observed_by_all()
         if len(positions) == 0:
@@ -300,14 +163,14 @@ class DynamicPruner:
             )
 
     def _observed_by_all(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What all ranks observed since the epoch began, in the order of ranks: row numbers and losses."""
+        """Returns the row numbers and losses that all ranks observed since the epoch began, in the order of ranks."""
         observed = [pair for of_rank in gather(self._observed) for pair in of_rank]
         positions = torch.cat([torch.empty(0, dtype=torch.int64), *(p for p, _ in observed)])
         losses = torch.cat([torch.empty(0), *(v for _, v in observed)])
         return positions, losses
 
     def planned_seconds(self, after_epoch: int) -> float:
-        """Seconds of speech that the epochs after `after_epoch` are expected to keep, for schedules."""
+        """Returns the seconds of speech that the epochs after `after_epoch` are expected to keep, for schedules."""
         epochs = range(after_epoch + 1, self.plan.num_epochs)
         return sum(self.table.total_seconds * self._planned_share(epoch) for epoch in epochs)
 
@@ -320,9 +183,9 @@ class DynamicPruner:
         return keep_ratio_at(self.policy, self.plan.progress(self.policy, chosen_in))
 
     def state_dict(self) -> dict[str, Any]:
-        """Scores, the kept set, and what all ranks observed since the epoch began: tensors and plain numbers only.
+        """Returns the scores, the kept set, and what all ranks observed since the epoch began.
 
-        With several processes every rank calls it.
+        These are tensors and plain numbers only. With several processes every rank calls it.
         """
         kept = self._kept.kept if self._kept is not None else np.empty(0, dtype=np.bool_)
         weights = None if self._kept is None else self._kept.weights
@@ -339,7 +202,10 @@ class DynamicPruner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where a saved run was.
+        """Continues where a saved run was: the kept set of the saved epoch is `kept`.
+
+        Args:
+            state: What `state_dict` returned.
 
         Raises:
             ValueError: If the state is of another corpus or another seed.
@@ -354,6 +220,7 @@ class DynamicPruner:
         self.num_not_finite = state["num_not_finite"]
         # One rank takes what all had observed, since the end of the epoch gathers it again.
         self._observed = [(state["observed_positions"], state["observed_losses"])] if rank() == 0 else []
+        self._kept = None
         if len(state["kept"]):
             kept = np.unpackbits(state["kept"].numpy(), count=len(self.table)).astype(np.bool_)
             self._kept = KeptSet(self.table, kept, None if state["weights"] is None else state["weights"].numpy())

@@ -1,4 +1,4 @@
-"""A window of the utterances in the order of their scores, measured in seconds and found in linear time.
+"""Selects a window of the utterances in the order of their scores; it is measured in seconds, and takes linear time.
 
 Shape legend: N utterances of one stratum.
 """
@@ -16,18 +16,19 @@ def keep_window(
 ) -> NDArray[np.bool_]:
     """Keeps a window of the utterances in ascending order of `order_by`, measured in seconds of speech.
 
-    The window is `budget` seconds wide and stands at the share `start` of its way: 0 keeps the lowest values, 1 the
-    highest. An utterance belongs to it when its middle does, so that the seconds kept are off by one utterance at most.
-    Takes time in proportion to N: utterances are binned, and only bins that a border of the window cuts are sorted.
+    The window is `budget` seconds wide. It begins at `start` times the seconds that it leaves out: 0 keeps the lowest
+    values, 1 the highest. An utterance is kept if its middle is in the window, so that the seconds kept differ from the
+    budget by one utterance at most. The time is proportional to N: utterances are put into bins, and only the bins with
+    a bound of the window are sorted.
 
     Args:
         order_by: Values to order by (N,); ties keep their order.
         durations: Seconds (N,).
-        start: Place of the window on its way, in [0, 1].
+        start: The share of the seconds left out that is below the window, in [0, 1].
         budget: Width of the window in seconds.
 
     Returns:
-        True for what is kept (N,).
+        True for each utterance that is kept (N,).
 
     Example:
         >>> keep_window(np.array([3.0, 1.0, 2.0, 4.0]), np.ones(4), start=0.0, budget=2.0).tolist()
@@ -52,8 +53,11 @@ def keep_window(
 
 
 def _coarse_order(values: NDArray[Any]) -> NDArray[np.int32]:
-    """Bins of values, in their order: the upper half of a float32, read as an integer, has 128 bins to the octave."""
-    bits = (values.astype(np.float32) + np.float32(0.0)).view(np.int32)  # adding 0 makes of -0.0 a 0.0
+    """Returns the bin of each value, in the order of the values (N,): the upper 16 bits of its float32.
+
+    Read as integers, these are 128 bins from each power of two to the next.
+    """
+    bits = (values.astype(np.float32) + np.float32(0.0)).view(np.int32)  # adding 0 turns -0.0 into 0.0
     ordered = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))  # negative floats are ordered backwards as integers
     bins: NDArray[np.int32] = (ordered >> 16) + np.int32(_NUM_BINS // 2)
     return bins

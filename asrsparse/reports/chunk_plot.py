@@ -18,7 +18,7 @@ from asrsparse.models.frontends import Frontend, LogMelFrontend
 from asrsparse.models.streams import pruned_features
 from asrsparse.models.time_pruning import TimePruning
 from asrsparse.models.trusted import check_layers, check_segments
-from asrsparse.pruning import AllTime, ScoreTable, SegmentPruner
+from asrsparse.pruning import KeepAllTime, ScoreTable, SegmentPruner
 from asrsparse.rates import FEATURES_PER_SECOND
 
 
@@ -49,7 +49,7 @@ def plot_chunks(axes: Axes, run_dir: Path, utterance_id: str | None = None) -> N
     seconds = features.size(1) / FEATURES_PER_SECOND
     axes.grid(False)
     axes.imshow(features[0].T, origin="lower", aspect="auto", extent=(0, seconds, 0, features.size(2)), cmap="magma")
-    if isinstance(segments, AllTime):
+    if isinstance(segments, KeepAllTime):
         axes.set_title(f"{batch.ids[0]}: this run keeps all time")
     else:
         _shade_dropped(axes, kept, segments.chunk_seconds, seconds)

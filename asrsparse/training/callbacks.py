@@ -74,7 +74,6 @@ class EpochLog(L.Callback):
         self.stopwatch = stopwatch
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: ASRLightningModule) -> None:  # type: ignore[override]
-        pl_module.pruner.end_epoch()
         audit = pl_module.pruner.audit
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         logger.info(
@@ -89,7 +88,7 @@ class EpochLog(L.Callback):
             metrics.get("dev_attention", math.nan),
             100 * metrics.get("dev_wer", math.nan),
             pl_module.position.hours_heard,
-            100 * pl_module.pruner.start_epoch(pl_module.position.epoch).share,
+            100 * pl_module.pruner.kept.share,
             100 * pl_module.masks.density,
             metrics.get("lr", math.nan),
             self.stopwatch.state_dict()["seconds"],
@@ -113,15 +112,13 @@ class PruningLog(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: ASRLightningModule) -> None:  # type: ignore[override]
         pruner, epoch = pl_module.pruner, pl_module.position.epoch
-        kept = pruner.start_epoch(epoch)
-        pruner.end_epoch()
         assert pruner.audit is not None
         if not trainer.is_global_zero:
             return
         columns = {
             "id": self.ids,
             "duration": pruner.table.durations,
-            "kept": kept.kept,
+            "kept": pruner.kept.kept,
             "times_seen": pruner.audit.times_seen,
             "score": pruner.table.scores,
             "last_seen": pruner.table.last_seen,

@@ -66,9 +66,13 @@ class SpeechDataModule(L.LightningDataModule):
         self._duration_bins = duration_bins(pruner.table.durations, num_buckets)
 
     def train_dataloader(self) -> Loader:
-        """The rest of the current epoch, from the position on."""
+        """Begins the epoch of the position, and returns the loader of its rest, from the position on.
+
+        The epoch begins here, since Lightning makes the loader of an epoch before it calls any hook of its start.
+        """
+        self.pruner.start_epoch(self.position.epoch)
         sampler = EpochSampler(
-            self.pruner.start_epoch(self.position.epoch),
+            self.pruner.kept,
             self.batch_seconds,
             self._duration_bins,
             seed=self.seed,

@@ -75,8 +75,7 @@ class ASRLightningModule(L.LightningModule):
     @property
     def progress(self) -> float:
         """The share of the training that is done, in [0, 1], counted in speech processed."""
-        kept = self.pruner.start_epoch(self.position.epoch)
-        return self.position.progress(kept.seconds, self.pruner.planned_seconds(self.position.epoch))
+        return self.position.progress(self.pruner.kept.seconds, self.pruner.planned_seconds(self.position.epoch))
 
     def on_train_start(self) -> None:
         """Restores the random states of a resumed run, after all set-up has drawn its numbers."""
@@ -107,10 +106,17 @@ class ASRLightningModule(L.LightningModule):
         self.position.steps += 1
         self.masks.step(self.progress, optimizer.optimizer)
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Ends the epoch of the pruners with its last batch: its losses become scores.
+
+        Lightning calls the callbacks' hooks of an epoch's end before the module's, and these read the scores.
+        """
+        if self.trainer.is_last_batch:
+            self.pruner.end_epoch()
+            self.model.segments.end_epoch()
+
     def on_train_epoch_end(self) -> None:
-        """Ends the epoch: its losses become scores."""
-        self.pruner.end_epoch()
-        self.model.segments.end_epoch()
+        """Moves the position to the next epoch, after all callbacks have read the one that ended."""
         self.position.next_epoch()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -127,7 +133,7 @@ class ASRLightningModule(L.LightningModule):
         shown: dict[str, torch.Tensor | float] = {
             "loss": loss,
             "hours": self.position.hours_heard,
-            "kept": self.pruner.start_epoch(self.position.epoch).share,
+            "kept": self.pruner.kept.share,
         }
         if self.position.steps % LOG_EVERY_STEPS == 0:
             shown["density"] = self.masks.density  # counts every bit of learned masks

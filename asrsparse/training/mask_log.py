@@ -89,7 +89,7 @@ class MaskLog(L.Callback):
 
 def _quarter(module: ASRLightningModule) -> int:
     """How many quarters of the epoch's speech are processed, this update's included."""
-    kept_seconds = module.pruner.start_epoch(module.position.epoch).seconds
+    kept_seconds = module.pruner.kept.seconds
     return int(MEASUREMENTS_PER_EPOCH * module.position.epoch_seconds / kept_seconds + 1e-6)  # sums are rounded
 
 

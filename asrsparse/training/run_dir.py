@@ -25,6 +25,7 @@ _NOT_PART_OF_A_RUN = (
         "by_modality",
     ),
     "masks.regime",
+    "segments.pruner.seed",
 )
 """Keys that may differ when a run is resumed: they say where files lie, what happens after training, how tables name
 the run, or repeat other keys."""

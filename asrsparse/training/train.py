@@ -18,7 +18,7 @@ from asrsparse.data.tokenizer import Tokenizer, load_tokenizer
 from asrsparse.files import read_json, write_text
 from asrsparse.masks import SparseMasks
 from asrsparse.models.builders import build_model, build_segments
-from asrsparse.pruning import DynamicPruner
+from asrsparse.pruning import DynamicPruner, KeepAll
 from asrsparse.pruning.scores import Durations
 from asrsparse.training.callbacks import Stopwatch
 from asrsparse.training.datamodule import SpeechDataModule
@@ -98,10 +98,17 @@ def open_train_cuts(config: DictConfig) -> CutIndex:
 
 def build_pruner(config: DictConfig, ids: Sequence[str], durations: Durations) -> DynamicPruner:
     """The pruner of a configuration over the training utterances."""
+    policy = build(config.pruning.policy)
+    if isinstance(policy, KeepAll) and config.pruning.keep_ratio != 1.0:
+        logger.warning(
+            "pruning.keep_ratio: got %s, which pruning=none ignores: it keeps all speech. Choose a policy that prunes, "
+            "for example pruning=easy2hard.",
+            config.pruning.keep_ratio,
+        )
     return DynamicPruner(
         ids,
         durations,
-        policy=build(config.pruning.policy),
+        policy=policy,
         plan=build(config.pruning.plan),
         seed=config.seed,
         smoothing=config.pruning.smoothing,

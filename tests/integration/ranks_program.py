@@ -27,7 +27,8 @@ def share(rows: np.ndarray, rank: int, num_ranks: int) -> np.ndarray:
 
 def train(policy, rank: int, num_ranks: int) -> list[str]:
     """Digests of what this rank knows after each epoch."""
-    pruner = DynamicPruner(IDS, DURATIONS, policy, PruningPlan(num_epochs=EPOCHS, num_strata=3), seed=1)
+    plan = PruningPlan(num_epochs=EPOCHS, warmup_epochs=1, final_epochs=0, num_strata=3)
+    pruner = DynamicPruner(IDS, DURATIONS, policy, plan, seed=1)
     blanks = BlankTable(pruner.table, warmup_visits=1)
     known = []
     for epoch in range(EPOCHS):

@@ -26,8 +26,9 @@ class Module(L.LightningModule):
         return self.pruner.observe([str(int(n)) for n in numbers], (self.layer(x).squeeze(1) - y).square())
 
 
-def fit(folder, max_epochs, resume_from=None, **options):
-    pruner = DynamicPruner(IDS, [1.0] * 60, EasyToHard(0.5), PruningPlan(num_epochs=6, num_strata=1))
+def fit(folder, max_epochs, resume_from=None, final_epochs=0, **options):
+    plan = PruningPlan(num_epochs=6, warmup_epochs=1, final_epochs=final_epochs, num_strata=1)
+    pruner = DynamicPruner(IDS, [1.0] * 60, EasyToHard(0.5), plan)
     module = Module()
     settings = {"reload_dataloaders_every_n_epochs": 1} | options
     trainer = L.Trainer(
@@ -59,7 +60,15 @@ def test_a_run_resumed_from_lightnings_checkpoint_ends_like_one_that_was_not_sto
     _, resumed, pruner = fit(tmp_path / "resumed", 6, resume_from=tmp_path / "half.ckpt")
     assert torch.equal(resumed.layer.weight, whole.layer.weight)
     assert (pruner.table.scores == expected.table.scores).all()
-    assert (pruner.start_epoch(5).kept == expected.start_epoch(5).kept).all()
+    assert (pruner.kept.kept == expected.kept.kept).all()
+    assert pruner.epoch == expected.epoch == 5
+
+
+def test_each_epoch_is_as_long_as_its_kept_set_also_where_it_grows(tmp_path):
+    trainer, _, pruner = fit(tmp_path, 6, final_epochs=1)
+    assert trainer.global_step == 8 + 4 * 4 + 8
+    assert pruner.audit.is_clean
+    assert (pruner.table.last_seen == 5).all()
 
 
 def test_a_trainer_that_keeps_its_loader_is_refused(tmp_path):

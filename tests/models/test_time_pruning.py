@@ -7,7 +7,7 @@ from micro import UTTERANCES, make_batch, make_model
 from asrsparse.data.batch import Batch
 from asrsparse.models.asr import BLANK
 from asrsparse.models.time_pruning import SEGMENT_LEVELS, TimePruning
-from asrsparse.pruning import AllTime, BlankTable, LeastBlankChunks, LoudestChunks, RandomChunks, SegmentPruner
+from asrsparse.pruning import BlankTable, KeepAllTime, LeastBlankChunks, LoudestChunks, RandomChunks, SegmentPruner
 from asrsparse.rates import ctc_frames
 
 CHOICES = ["energy", "random", "blank"]
@@ -127,7 +127,7 @@ def test_frames_that_were_cut_are_not_recorded():
 
 def test_whole_utterances_pass_untouched():
     values, lens = torch.randn(2, 10, 3), torch.tensor([10, 4])
-    everything = AllTime()
+    everything = KeepAllTime()
     same, same_lens = everything.apply(everything.choose(values, lens, 100), values, lens, 100)
     assert same is values
     assert same_lens is lens

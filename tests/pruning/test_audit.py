@@ -13,7 +13,7 @@ TABLE = ScoreTable(IDS, [1.0 + number for number in range(20)])
 def test_an_audit_is_clean_exactly_where_each_kept_utterance_was_seen_once(seen, kept):
     audit = Audit.of(TABLE, np.array(kept), np.array(seen, dtype=np.int64))
     assert audit.is_clean == (sorted(seen) == np.flatnonzero(kept).tolist())
-    assert audit.is_clean == (not audit.missing.any() and not audit.repeated.any() and not audit.strangers.any())
+    assert audit.is_clean == (not audit.missing.any() and not audit.repeated.any() and not audit.unexpected.any())
     assert str(audit).endswith("was seen once") == audit.is_clean
 
 

@@ -85,8 +85,8 @@ def test_a_table_saved_in_mid_epoch_goes_on_as_if_it_had_not_been(durations, num
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"warmup_visits": 0}, "segments.warmup_visits: got 0, allowed is at least 1 visit"),
-        ({"forgetting": -0.1}, "segments.forgetting: got -0.1, allowed is at least 0 nats"),
+        ({"warmup_visits": 0}, "^warmup_visits: got 0, allowed is at least 1 visit"),
+        ({"forgetting": -0.1}, "^forgetting: got -0.1, allowed is at least 0 nats"),
     ],
 )
 def test_numbers_out_of_range_are_refused(options, message):

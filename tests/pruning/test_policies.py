@@ -193,18 +193,18 @@ def test_longest_and_shortest_go_by_duration():
 def test_a_keep_ratio_can_be_a_schedule():
     assert keep_ratio_at(Random(keep_ratio=lambda progress: 1.0 - 0.5 * progress), 0.5) == 0.75
     assert keep_ratio_at(Random(0.3), 0.5) == 0.3
-    with pytest.raises(ValueError, match=r"pruning.keep_ratio: got 0.0 at progress 1.00, allowed is \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"^keep_ratio: got 0.0 at progress 1.00, allowed is \(0, 1\]"):
         keep_ratio_at(Random(keep_ratio=lambda progress: 1.0 - progress), 1.0)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: EpsilonGreedy(epsilon=1.5), r"pruning.policy.epsilon: got 1.5, allowed is \[0, 1\]"),
-        (lambda: UpperConfidence(exploration=-1), "pruning.policy.exploration: got -1, allowed is at least 0"),
-        (lambda: Coverage(num_strata=0), "pruning.policy.num_strata: got 0, allowed is at least 1"),
-        (lambda: InfoBatch(min_share=0), r"pruning.policy.min_share: got 0, allowed is \(0, 1\]"),
-        (lambda: Window(0.8, low=0.3), r"pruning.policy.low: got 0.3, allowed is \[0, 0.2\]"),
+        (lambda: EpsilonGreedy(epsilon=1.5), r"^epsilon: got 1.5, allowed is \[0, 1\]"),
+        (lambda: UpperConfidence(exploration=-1), "^exploration: got -1, allowed is at least 0"),
+        (lambda: Coverage(num_strata=0), "^num_strata: got 0, allowed is at least 1"),
+        (lambda: InfoBatch(min_share=0), r"^min_share: got 0, allowed is \(0, 1\]"),
+        (lambda: Window(0.8, low=0.3), r"^low: got 0.3, allowed is \[0, 0.2\]"),
     ],
 )
 def test_a_policys_own_arguments_are_checked(make, message):
@@ -215,5 +215,5 @@ def test_a_policys_own_arguments_are_checked(make, message):
 @pytest.mark.parametrize("policy", [*PRUNING, Window])
 @pytest.mark.parametrize("keep_ratio", [0.0, -0.1, 1.01, float("nan")])
 def test_keep_ratio_out_of_range_is_refused(policy, keep_ratio):
-    with pytest.raises(ValueError, match=r"pruning.keep_ratio: got .*, allowed is \(0, 1\].*pruning=none"):
+    with pytest.raises(ValueError, match=r"^keep_ratio: got .*, allowed is \(0, 1\].*pruning=none"):
         policy(keep_ratio=keep_ratio)

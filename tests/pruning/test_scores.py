@@ -45,10 +45,10 @@ def test_columns_take_at_most_24_bytes_an_utterance():
 @pytest.mark.parametrize(
     ("ids", "durations", "message"),
     [
-        (["a", "a"], [1.0, 1.0], "1 ids repeat; the first is 'a'. An id names one utterance"),
-        (["a"], [1.0, 2.0], "1 ids and 2 durations"),
-        (["a", "b"], [1.0, 0.0], "1 durations are not positive; the first is 0.0 s of 'b'"),
-        (["a"], [float("nan")], "1 durations are not positive"),
+        (["a", "a"], [1.0, 1.0], "ids: got 1 that repeat; the first is 'a'. An id names one utterance"),
+        (["a"], [1.0, 2.0], "ids and durations: got 1 ids and 2 durations"),
+        (["a", "b"], [1.0, 0.0], "durations: got 1 that are not positive; the first is 0.0 s of 'b'"),
+        (["a"], [float("nan")], "durations: got 1 that are not positive"),
     ],
 )
 def test_wrong_utterances_are_refused(ids, durations, message):
@@ -73,7 +73,7 @@ def test_a_table_that_grew_equals_one_that_was_made_whole(sizes):
 
 def test_an_id_that_comes_again_is_refused_and_leaves_the_table_as_it_was():
     table = ScoreTable(["a", "b"], [1.0, 1.0])
-    with pytest.raises(ValueError, match="1 ids repeat; the first is 'b'"):
+    with pytest.raises(ValueError, match="ids: got 1 that repeat; the first is 'b'"):
         table.extend(["c", "b"], [1.0, 1.0])
     assert len(table) == 2
 

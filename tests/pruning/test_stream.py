@@ -6,7 +6,7 @@ from asrsparse.pruning import DynamicPruner, EasyToHard, InfoBatch, PruningPlan,
 
 IDS = [f"u{number:03d}" for number in range(120)]
 DURATIONS = (np.random.default_rng(0).gamma(4.0, 1.0, len(IDS)) + 0.2).astype(np.float32)
-PLAN = PruningPlan(num_epochs=6, warmup_epochs=1, num_strata=3)
+PLAN = PruningPlan(num_epochs=6, warmup_epochs=1, final_epochs=0, num_strata=3)
 
 
 def losses_of(rows, epoch):
@@ -82,6 +82,29 @@ def test_a_stream_saved_in_mid_epoch_goes_on_as_if_it_had_not_been(tmp_path):
     resumed.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
     assert stream(resumed, first=3) == expected[3:]
     assert resumed.table.scores.tolist() == whole.table.scores.tolist()
+
+
+def test_the_kept_set_is_that_of_the_epoch_that_began_last_also_after_a_resume(tmp_path):
+    pruner = StreamPruner(EasyToHard(0.6), PLAN)
+    with pytest.raises(RuntimeError, match=r"kept: no epoch has begun.*Call start_epoch\(epoch\)"):
+        _ = pruner.kept
+    stream(pruner, until=3)
+    kept = pruner.start_epoch(3)
+    assert pruner.kept is kept is pruner.start_epoch(3)
+    assert pruner.epoch == 3
+    torch.save(pruner.state_dict(), tmp_path / "state")
+    resumed = StreamPruner(EasyToHard(0.6), PLAN)
+    resumed.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    assert resumed.epoch == 3
+    assert [i in resumed.kept for i in IDS] == [i in kept for i in IDS]
+
+
+def test_a_state_of_before_the_first_epoch_has_no_kept_set():
+    resumed = StreamPruner(EasyToHard(0.6), PLAN)
+    resumed.start_epoch(0)
+    resumed.load_state_dict(StreamPruner(EasyToHard(0.6), PLAN).state_dict())
+    with pytest.raises(RuntimeError, match="no epoch has begun"):
+        _ = resumed.kept
 
 
 def test_a_state_of_another_seed_is_refused():

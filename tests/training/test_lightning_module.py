@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import lightning as L
 import pytest
 from micro import MICRO, make_batch
@@ -5,6 +7,8 @@ from torch.utils.data import DataLoader
 
 from asrsparse.config import compose_config
 from asrsparse.data.tokenizer import load_tokenizer
+from asrsparse.training.lightning_module import ASRLightningModule
+from asrsparse.training.position import Position
 from asrsparse.training.train import build_module, build_pruner, open_train_cuts
 
 
@@ -28,3 +32,19 @@ def test_dev_wer_is_pooled_over_the_words_of_all_batches(tiny_corpus, monkeypatc
     (logged,) = trainer.validate(module, DataLoader(batches, batch_size=None), verbose=False)
     assert logged["dev_wer"] == pytest.approx(2 / 7)
     assert logged["dev_loss"] > 0
+
+
+def test_an_epoch_of_the_pruners_ends_once_with_its_last_batch_before_the_position_moves():
+    position, ended = Position(), []
+    module = SimpleNamespace(
+        pruner=SimpleNamespace(end_epoch=lambda: ended.append(("pruner", position.epoch))),
+        model=SimpleNamespace(segments=SimpleNamespace(end_epoch=lambda: ended.append(("segments", position.epoch)))),
+        position=position,
+    )
+    for is_last_batch in (False, True):
+        module.trainer = SimpleNamespace(is_last_batch=is_last_batch)
+        assert ended == []
+        ASRLightningModule.on_train_batch_end(module, None, make_batch([5]), 0)
+    ASRLightningModule.on_train_epoch_end(module)
+    assert ended == [("pruner", 0), ("segments", 0)]
+    assert position.epoch == 1

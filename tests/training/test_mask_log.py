@@ -153,7 +153,7 @@ def test_flops_are_those_of_the_model(trained):
 
 def test_other_ranks_write_and_measure_nothing(tmp_path):
     log, other = MaskLog(tmp_path / "masks"), SimpleNamespace(is_global_zero=False)
-    kept = SimpleNamespace(start_epoch=lambda epoch: SimpleNamespace(seconds=1.0))
+    kept = SimpleNamespace(kept=SimpleNamespace(seconds=1.0))
     module = SimpleNamespace(pruner=kept, position=SimpleNamespace(epoch=0, epoch_seconds=1.0))
     log.on_train_batch_start(other, module, None, 0)
     log.on_before_optimizer_step(other, module, None)

@@ -54,7 +54,7 @@ def test_progress_is_exactly_one_at_the_end_when_more_was_trained_than_kept(epoc
 def test_progress_ends_at_exactly_one_with_a_pruner_whose_durations_are_rounded(policy, final_epochs):
     rng = np.random.default_rng(0)
     durations = {str(number): round(seconds, 4) for number, seconds in enumerate(rng.uniform(0.5, 15.0, 300))}
-    plan = PruningPlan(num_epochs=4, final_epochs=final_epochs)
+    plan = PruningPlan(num_epochs=4, warmup_epochs=1, final_epochs=final_epochs)
     pruner = DynamicPruner(list(durations), list(durations.values()), policy, plan)
     position, progress = Position(), [0.0]
     for epoch in range(4):
