@@ -7,7 +7,7 @@ usage() {
 Trains speech recognisers on less data and with fewer weights, and compares them with training on everything.
 
   ./run.sh [OPTION ...] [HYDRA_OVERRIDE ...]     set up .venv (once), then a recipe from its corpus to its WER table
-  ./run.sh test [PYTEST_ARGUMENT ...]            set up .venv (once), then ruff, mypy and the tests
+  ./run.sh test [--all] [PYTEST_ARGUMENT ...]    set up .venv (once), then ruff, mypy and the tests; the slow ones with --all
   ./run.sh docs                                  set up .venv (once), then the site of docs/, in site/
 
 Options
@@ -109,12 +109,14 @@ check_corpus() {
   fi
 }
 
-run_tests() {
+run_tests() { # [--all] [PYTEST_ARGUMENT ...]
+  local which=(-m "not slow") word arguments=()
+  for word in "$@"; do if [ "$word" = --all ]; then which=(); else arguments+=("$word"); fi; done
   export OMP_NUM_THREADS=1 # one thread for each of pytest's two processes
   .venv/bin/ruff check .
   .venv/bin/ruff format --check .
   .venv/bin/mypy
-  .venv/bin/pytest -n 2 "$@"
+  .venv/bin/pytest -n 2 --dist worksteal "${which[@]}" "${arguments[@]}" # of two -m, pytest takes the last one
 }
 
 asrsparse() { # COMMAND [OVERRIDE ...]: one stage's command, shown before it runs

@@ -16,6 +16,7 @@ from micro import MICRO
 PROGRAM = Path(__file__).with_name("ranks_program.py")
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 EPOCHS = 4
+pytestmark = pytest.mark.slow  # up to three processes, each with its own imports
 
 
 def torchrun(num_ranks: int, *words: str) -> list[str]:

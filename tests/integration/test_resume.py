@@ -128,6 +128,7 @@ def train_in_child(words: list[str]) -> None:
     train(compose_config(words), "test")
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_a_run_ends_the_same(tiny_corpus, tmp_path):
     """Twenty runs, each killed once at a random moment and started again: weights, scores and sets are the same."""
     children = multiprocessing.get_context("forkserver")
