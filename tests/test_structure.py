@@ -103,7 +103,10 @@ def extras() -> set[str]:
     return set(re.findall(r"^(\w+) = \[", table, re.MULTILINE))
 
 
-@pytest.mark.parametrize("path", package_files(), ids=shown)
+WITH_KEYS_OF_TODAY = [path for path in package_files() if path.name != "old_names.py"]  # whose table holds former keys
+
+
+@pytest.mark.parametrize("path", WITH_KEYS_OF_TODAY, ids=shown)
 def test_a_message_names_keys_choices_and_extras_that_exist(path, extras):
     """All strings but docstrings are looked at, since many a message is put together before it is raised."""
     unknown = []
