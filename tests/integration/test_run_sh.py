@@ -117,18 +117,9 @@ def test_grid_that_is_prepared_needs_no_corpus_folder(clone: Path) -> None:
 def test_help_explains_stages_options_and_examples_without_set_up(clone: Path, path: str) -> None:
     done = call(clone / path, "--help", cwd=clone.parent)
     assert done.returncode == 0
-    for word in [
-        "Stages",
-        "prepare",
-        "report",
-        "--corpus-dir",
-        "--systems",
-        "--stop-stage",
-        "test",
-        "--all",
-        "Examples",
-    ]:
+    for word in ["Stages", "prepare", "report", "--corpus-dir", "--systems", "--stop-stage", "test", "Examples"]:
         assert word in done.stdout
+    assert "--all runs the slow tests" in done.stdout
     assert calls(clone) == []
 
 
