@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from made_once import made_once
 
 settings.register_profile("no clocks", deadline=None)
 settings.load_profile("no clocks")
@@ -13,6 +14,18 @@ settings.load_profile("no clocks")
 pytest_plugins = ["exported_run"]  # fixtures of tests/export: with doctests, pytest takes one conftest.py
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+INTEGRATION = ("integration", "test_docs.py", "test_examples.py")
+"""The folder and the files of tests/ whose tests run real commands or whole programs."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what takes long by its place or by the data that it asks for: a test is slow, integration, or neither."""
+    for item in items:
+        place = item.path.relative_to(REPOSITORY).parts
+        if "grid_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+        if place[:1] == ("tests",) and place[1] in INTEGRATION and item.get_closest_marker("slow") is None:
+            item.add_marker("integration")
 
 
 @pytest.fixture(autouse=True)
@@ -28,24 +41,28 @@ def same_logging():
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared mini corpus (manifests/ and cuts/) without video: 1 minute of train, 0.3 of dev and of test."""
-    from asrsparse.corpora.mini import prepare_mini
-    from asrsparse.data.cuts import prepare_cuts
 
-    data_dir = tmp_path_factory.mktemp("tiny_corpus")
-    minutes = {"train_minutes": 1, "dev_minutes": 0.3, "test_minutes": 0.3}
-    prepare_mini(REPOSITORY / "data" / "mini", data_dir, video=False, **minutes)
-    prepare_cuts(data_dir / "manifests", data_dir / "cuts", num_jobs=1)
-    return data_dir
+    def make(folder: Path) -> None:
+        from asrsparse.corpora.mini import prepare_mini
+        from asrsparse.data.cuts import prepare_cuts
+
+        minutes = {"train_minutes": 1, "dev_minutes": 0.3, "test_minutes": 0.3}
+        prepare_mini(REPOSITORY / "data" / "mini", folder, video=False, **minutes)
+        prepare_cuts(folder / "manifests", folder / "cuts", num_jobs=1)
+
+    return made_once(tmp_path_factory, "tiny_corpus", make)
 
 
 @pytest.fixture(scope="session")
 def seeing_corpus(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny corpus with a drawn video for each utterance."""
-    from drawn_videos import add_videos
 
-    data_dir = tmp_path_factory.mktemp("seeing_corpus") / "data"
-    add_videos(tiny_corpus, data_dir)
-    return data_dir
+    def make(folder: Path) -> None:
+        from drawn_videos import add_videos
+
+        add_videos(tiny_corpus, folder / "data")
+
+    return made_once(tmp_path_factory, "seeing_corpus", make) / "data"
 
 
 @pytest.fixture(scope="session")

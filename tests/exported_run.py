@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_once import made_once
 from micro import MICRO
 
 from asrsparse.config import compose_config
@@ -17,26 +18,23 @@ from asrsparse.models.asr import ASRModel
 from asrsparse.scoring.score import score
 from asrsparse.training.train import train
 
-
-@pytest.fixture(scope="session")
-def settings(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Returns the overrides of the run."""
-    exp_dir = tmp_path_factory.mktemp("exp")
-    places = [f"data_dir={tiny_corpus}", f"exp_dir={exp_dir}"]
-    return [*MICRO, *places, "trainer.num_epochs=4", "trainer.accelerator=cpu", "optim.lr=5e-3", "model.ctc_weight=0.5"]
+TRAINING = ["trainer.num_epochs=4", "trainer.accelerator=cpu", "optim.lr=5e-3", "model.ctc_weight=0.5"]
 
 
 @pytest.fixture(scope="session")
-def run_dir(settings: list[str]) -> Path:
-    """Returns the folder of the run, whose joint search has a beam of 3."""
-    greedy = compose_config(settings)
-    train(greedy, "asrsparse train recipe=mini")
-    logging.getLogger("asrsparse").handlers.clear()
-    folder = Path(greedy.run_dir)
-    for config in (greedy, compose_config([*settings, "decode=joint", "decode.decoder.beam_size=3"])):
-        decode(config, f"/opt/env/bin/asrsparse decode decode={config.decode.method}")
-        score(folder / f"decode_test_{config.decode.method}")
-    return folder
+def run_dir(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the run; its joint search has a beam of 3."""
+
+    def make(exp_dir: Path) -> None:
+        here = [*MICRO, f"data_dir={tiny_corpus}", f"exp_dir={exp_dir}", *TRAINING]
+        greedy = compose_config(here)
+        train(greedy, "asrsparse train recipe=mini")
+        logging.getLogger("asrsparse").handlers.clear()
+        for config in (greedy, compose_config([*here, "decode=joint", "decode.decoder.beam_size=3"])):
+            decode(config, f"/opt/env/bin/asrsparse decode decode={config.decode.method}")
+            score(Path(greedy.run_dir) / f"decode_test_{config.decode.method}")
+
+    return made_once(tmp_path_factory, "exported_run", make) / "full-dense"
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from micro import MICRO
 PROGRAM = Path(__file__).with_name("ranks_program.py")
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 EPOCHS = 4
+pytestmark = pytest.mark.slow  # up to three processes, each with its own imports
 
 
 def torchrun(num_ranks: int, *words: str) -> list[str]:
@@ -33,8 +34,21 @@ def training(tiny_corpus: Path, exp_dir: Path) -> list[str]:
     ]
 
 
+def finished(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end; one that takes too long is ended with its ranks: a killed torchrun leaves them."""
+    with subprocess.Popen(
+        command, env=ONE_THREAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            printed, messages = process.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, printed, messages)
+
+
 def run(command: list[str]) -> str:
-    done = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=180, check=False)
+    done = finished(command)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -72,17 +86,11 @@ def test_a_rank_that_dies_ends_the_others_and_fewer_ranks_go_on(tiny_corpus, tmp
 
 
 def test_what_is_wrong_on_one_rank_is_told_with_its_name(tiny_corpus, tmp_path):
-    finished = subprocess.run(
-        torchrun(2, *training(tiny_corpus, tmp_path), "pruning.keep_ratio=0.03", "pruning.plan.num_strata=1"),
-        env=ONE_THREAD,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert finished.returncode != 0
+    words = [*training(tiny_corpus, tmp_path), "pruning.keep_ratio=0.03", "pruning.plan.num_strata=1"]
+    done = finished(torchrun(2, *words))
+    assert done.returncode != 0
     message = r"rank [01] of 2 on \S+: error: 1 utterances are left in this epoch for 2 ranks.*Raise the keep ratio"
-    assert re.search(message, finished.stderr), finished.stderr[-3000:]
+    assert re.search(message, done.stderr), done.stderr[-3000:]
 
 
 def rank_of(torchrun_pid: int, rank: int) -> int:

@@ -119,6 +119,7 @@ def test_help_explains_stages_options_and_examples_without_set_up(clone: Path, p
     assert done.returncode == 0
     for word in ["Stages", "prepare", "report", "--corpus-dir", "--systems", "--stop-stage", "test", "Examples"]:
         assert word in done.stdout
+    assert "--all runs the slow tests" in done.stdout
     assert calls(clone) == []
 
 
@@ -190,8 +191,14 @@ def test_a_training_that_fails_beside_others_is_shown_and_stops_the_recipe(clone
 
 def test_the_test_command_checks_style_and_types_before_the_tests(clone: Path) -> None:
     assert call("./run.sh", "test", "-k", "pruning", cwd=clone).returncode == 0
-    expected = ["set-up", "ruff check .", "ruff format --check .", "mypy ", "pytest -n 2 -k pruning"]
-    assert calls(clone) == expected
+    checks = ["set-up", "ruff check .", "ruff format --check .", "mypy "]
+    assert calls(clone) == [*checks, "pytest -n 2 --dist worksteal -m not slow -k pruning"]
+
+
+def test_the_test_command_leaves_out_no_test_when_asked_for_all(clone: Path) -> None:
+    for words in (["--all", "-k", "pruning"], ["-k", "pruning", "--all"]):
+        assert call("./run.sh", "test", *words, cwd=clone).returncode == 0
+        assert calls(clone)[-1] == "pytest -n 2 --dist worksteal -k pruning"
 
 
 # ---- tools/setup_env.sh

@@ -38,6 +38,7 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_site_loads_nothing_from_elsewhere(site):
     pages = list(site.rglob("*.html"))
     assert len(pages) > 15
@@ -50,6 +51,7 @@ def test_the_site_loads_nothing_from_elsewhere(site):
         assert re.findall(r"url\([\"']?https?:[^)]*|@import[^;]*", sheet.read_text(encoding="utf-8")) == []
 
 
+@pytest.mark.slow
 def test_the_reference_has_what_the_subjects_export(site):
     from asrsparse import masks, pruning
 

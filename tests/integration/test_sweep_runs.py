@@ -33,6 +33,7 @@ def until(condition, process: subprocess.Popen, seconds: int = 300) -> None:
     raise AssertionError("not within the time")
 
 
+@pytest.mark.slow
 def test_a_sweep_is_stopped_goes_on_and_names_what_fails(words, tmp_path):
     exp_dir = tmp_path / "exp"
     stopped = start(words)

@@ -14,6 +14,7 @@ PROGRAM = Path(program.__file__)
 DATA_PARALLEL = ["ddp", "fsdp"]
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 ids = "-".join
+pytestmark = pytest.mark.slow  # starts the ranks as processes of their own
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ def percent(row, rate, low, high):
     return f"{100 * row[rate]:.2f} [{100 * row[low]:.2f}, {100 * row[high]:.2f}]"
 
 
+@pytest.mark.slow
 def test_a_browser_shows_the_numbers_of_the_results(page, tmp_path):
     seen = look_at(page, tmp_path)
     results = json.loads(page.with_name("results.json").read_text())
@@ -60,6 +61,7 @@ def test_a_browser_shows_the_numbers_of_the_results(page, tmp_path):
         assert shown[row["name"]]["training s"] == f"{row['train_seconds']:.0f}"
 
 
+@pytest.mark.slow
 def test_in_a_browser_the_page_is_whole_and_needs_nothing_else(page, tmp_path):
     seen = look_at(page, tmp_path)
     assert [width for _, width in seen["images"]] == [880] * 3
