@@ -4,39 +4,40 @@ set -euo pipefail
 
 usage() {
   cat <<'HELP'
-Trains speech recognisers on less data and with fewer weights, and compares them with training on everything.
+Trains speech recognisers on less data and with fewer weights, and compares them with training on all data.
 
-  ./run.sh [OPTION ...] [HYDRA_OVERRIDE ...]     set up .venv (once), then a recipe from its corpus to its WER table
-  ./run.sh test [PYTEST_ARGUMENT ...]            set up .venv (once), then ruff, mypy and the tests
-  ./run.sh docs                                  set up .venv (once), then the site of docs/, in site/
+  ./run.sh [OPTION ...] [HYDRA_OVERRIDE ...]     makes .venv (once), then runs a recipe from its corpus to its WER table
+  ./run.sh test [--all] [PYTEST_ARGUMENT ...]    makes .venv (once), then runs ruff, mypy and the tests;
+                                                 --all runs the slow tests, too
+  ./run.sh docs                                  makes .venv (once), then builds the site of docs/ in site/
 
 Options
-  --recipe NAME        mini (default; a corpus synthesised on the spot), or a corpus that you have: grid, lrs2, lrs3,
+  --recipe NAME        mini (default; its corpus is synthesised), or a corpus that you have: grid, lrs2, lrs3,
                        librispeech (960 h), librispeech_100, or kaldi (any Kaldi data directories)
-  --corpus-dir DIR     where the corpus lies; all but mini need it until stage 1 is done
-  --systems "A B"      which systems, in this order (default: full-dense easy2hard masks easy2hard-masks); the first one
-                       is what the others are compared with
+  --corpus-dir DIR     the folder of the corpus; all recipes but mini need it until stage 1 is done
+  --systems "A B"      the systems, in this order (default: full-dense easy2hard masks easy2hard-masks); the others are
+                       compared with the first one
   --stage N            the first stage to run (default 1)
   --stop-stage N       the last stage to run (default 5)
-  --jobs N             how many systems are trained at the same time (default 2 on a machine with two cores or more and no
-                       GPU, else 1); for a progress bar, and for seconds that nothing else disturbs: 1
+  --jobs N             how many systems are trained at the same time (default 2 on a machine with two or more cores and
+                       no GPU, else 1); 1 shows a progress bar, and gives seconds that can be compared
   --help               this text
 
 Stages
   1 prepare   corpus -> validated manifests and cuts         data/<corpus>/
-  2 train     each system; takes up where it was stopped     exp/<recipe>/<system>/
+  2 train     each system; continues an interrupted training exp/<recipe>/<system>/
   3 decode    each system's averaged model on the test sets  exp/<recipe>/<system>/decode_*/
-  4 score     word, character, token errors; intervals       exp/<recipe>/<system>/decode_*/{result.txt,score.json}
+  4 score     word, character, token error rates             exp/<recipe>/<system>/decode_*/{result.txt,score.json}
   5 report    the table                                      exp/<recipe>/RESULTS.md, report.html, ...
 
-What is done already is not done again: stop it at any moment and call it again. Further words are Hydra overrides for
-every stage and system. The environment variable PYTHON names the interpreter for .venv.
+Finished work is not repeated: you can stop at any moment and call the same command again. Words with = are Hydra
+overrides for every stage and system. The environment variable PYTHON names the interpreter for .venv.
 
 Examples
   ./run.sh                                                   the mini recipe
   ./run.sh --recipe grid --corpus-dir ~/corpora/grid         the same on GRID
-  ./run.sh --systems "full-dense easy2hard" --stage 2        two systems, from training on
-  ./run.sh --stage 3 decode=ctc_greedy                       decode again in another way
+  ./run.sh --systems "full-dense easy2hard" --stage 2        two systems, from stage 2 (training) on
+  ./run.sh --stage 3 decode=joint                            decodes again with another decoder
 HELP
 }
 
@@ -105,7 +106,7 @@ check_corpus() {
   elif needs_corpus_dir && ! is_prepared; then
     for word in "${overrides[@]}"; do [[ $word != corpus.corpus_dir=* ]] || return 0; done
     fail "--recipe $recipe needs its corpus: add --corpus-dir DIR, the folder that holds $(layout)." \
-      "README.md says where to get it; recipes/README.md, how yours becomes one."
+      "docs/guides/recipes.md says where to get it; recipes/README.md, how to add a corpus of your own."
   fi
 }
 
