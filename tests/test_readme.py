@@ -48,6 +48,14 @@ def test_its_tree_is_the_repositorys():
     assert sorted(shown) == sorted(tracked_entries(listed.stdout.splitlines()))
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "recipes/README.md"])
+def test_links_lead_to_files(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#\s]+)", text) if not target.startswith("http")]
+    assert targets
+    assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
+
+
 def test_a_tree_is_parsed_by_indentation():
     text = "run.sh     the commands\nasrsparse/   the package\n  cli.py  the command line\n  masks/   masks\n"
     assert shown_entries(text) == ["run.sh", "asrsparse/", "asrsparse/cli.py", "asrsparse/masks/"]
