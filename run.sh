@@ -106,7 +106,7 @@ check_corpus() {
   elif needs_corpus_dir && ! is_prepared; then
     for word in "${overrides[@]}"; do [[ $word != corpus.corpus_dir=* ]] || return 0; done
     fail "--recipe $recipe needs its corpus: add --corpus-dir DIR, the folder that holds $(layout)." \
-      "README.md says where to get it; recipes/README.md, how yours becomes one."
+      "docs/guides/recipes.md says where to get it; recipes/README.md, how to add a corpus of your own."
   fi
 }
 

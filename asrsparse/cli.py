@@ -15,51 +15,53 @@ from asrsparse.commands import COMMANDS
 EPILOG = """\
 commands:
   prepare   corpus folder -> manifests -> cuts and tokenizer, in data/<corpus>
-  train     cuts -> a trained, averaged model, in exp/<recipe>/<system>; run again, it goes on where it stopped
+  train     cuts -> a trained, averaged model, in exp/<recipe>/<system>; the same command resumes a training
   decode    model -> hypotheses of the test sets
-  score     hypotheses -> WER, CER and token rate with intervals, sclite's files, the worst utterances in worst.txt
+  score     hypotheses -> WER, CER and token error rate with intervals, files in the format of sclite, the utterances
+            with most errors in worst.txt
   report    the scores of all systems of a recipe -> RESULTS.md, results.{json,csv,tex}, report.html and a table
-  config    print the composed configuration
-  sweep     all combinations of overrides with several values (seed=0,1), each trained, decoded and scored; run again,
-            it goes on where it stopped -> exp/<recipe>-sweep/SWEEP.md and a table, means over seeds
+  config    prints the composed configuration
+  sweep     trains, decodes and scores all combinations of overrides with several values (seed=0,1); the same command
+            continues a sweep -> exp/<recipe>-sweep/SWEEP.md and a table, with means over seeds
   report EXP ... [baseline=RUN] [method=NAME]
-            as report, for all finished runs of folders, of any modality and on all their test sets; the others are
-            compared with the first, or with RUN
+            as report, for all finished runs in folders, of any modality and on all their test sets; all runs are
+            compared with the first one, or with RUN
   report pruning EXP ... [utterance=ID]
-            what runs, or all runs of recipes, kept and knew -> pruning.html in their folder, a page of plots
+            the kept utterances and scores of runs, or of all runs of recipes -> pruning.html in their folder: a page
+            of plots
   report noise EXP ...
-            word error rates of runs side by side, over the ratios of signal to babble at which they were decoded
+            word error rates of runs side by side, for each ratio of speech to babble at which they were decoded
             (decode.snrs) -> NOISE.md and noise.json in their folder, and a table
   report masks EXP ...
-            what masks, weights and gradients of runs did, their densities, FLOPs and WER -> a table, masks.html and
-            masks.json in their folder; dense runs beside masked ones
+            masks, weights, gradients, densities, FLOPs and WER of runs, masked and dense -> a table, masks.html and
+            masks.json in their folder
   compare DIR DIR ... [margin=POINTS | relative_margin=PERCENT] [json=FILE]
-            decodings, or all decodings of runs, against the first: paired bootstrap, matched pairs, and whether they
-            are worse by less than a margin of WER (0.5 points unless you say) -> a table
+            compares decodings, or all decodings of runs, with the first: paired bootstrap, matched pairs, and whether
+            they are worse by less than a margin of WER (default: 0.5 points) -> a table
   breakdown DIR ... [json=FILE]
             the WER of decodings, or of all decodings of runs, by speaker, duration and ratio of signal to noise
             -> a table
   transcribe RUN_DIR FILE ... [method=joint] [json=true [times=true] [nbest=N]] [max_seconds=30] [data_dir=DIR]
-            what is said in audio or video files, by a finished model: a line of text for each, or of JSON
+            transcribes audio or video files with a finished model: prints one line of text, or of JSON, for each
   export KIND RUN_DIR OUTPUT_DIR [key=value ...]
-            a finished model -> a new folder for other programs. Kinds: espnet (ESPnet's Speech2Text opens it),
+            a finished model -> a new folder for other programs. Kinds: espnet (for ESPnet's Speech2Text),
             huggingface (weights, model card, tokenizer; push=OWNER/NAME uploads it; language=en license=apache-2.0
-            stand on the card), onnx (waveform -> CTC log probabilities). data_dir=DIR: where the corpus lies now
+            are written to the card), onnx (waveform -> CTC log probabilities). data_dir=DIR: the corpus's new folder
 
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
-  recipe    mini, grid, lrs2, lrs3, librispeech, librispeech_100, kaldi: corpus, model and length of training together
-  system    full-dense, easy2hard, masks, easy2hard-masks: pruning and masks together
+  recipe    mini, grid, lrs2, lrs3, librispeech, librispeech_100, kaldi: corpus, model and length of training
+  system    full-dense, easy2hard, masks, easy2hard-masks: pruning and masks
   pruning   none, random, easy, hard, easy2hard, window, middle, infobatch, epsilon_greedy, ucb, coverage, longest,
-            shortest: which utterances an epoch hears
-  segments  none, energy, blank, random: which of an utterance's time a step hears
+            shortest: the utterances that an epoch keeps
+  segments  none, energy, blank, random: the time inside each utterance that a training step uses
   noise     none, babble: what is mixed into the audio of training
   masks     dense, learned, continuous_sparsification, random, snip, magnitude, gmp, set, rigl, mest, granet, sr_ste,
             decaying, structured: which weights are zero, and when
-  modality  audio, video, audiovisual: what the model reads; a name of a system gets it behind it (full-dense-video)
-  stream    stream/audio=waveform: ResNet-1D in the place of log-mel features
+  modality  audio, video, audiovisual: what the model reads; added to the name of a system (full-dense-video)
+  stream    stream/audio=waveform: ResNet-1D instead of log-mel features
   corpus, model (tiny small base large), optim (adamw sparse_adamw adamw_avsr), trainer (default one_gpu),
   decode (ctc_greedy joint), score (score.normaliser=none, lower_no_punctuation or whisper_english),
-  sweep (local slurm: where runs of a sweep run; sweep.jobs of them at the same time)
+  sweep (local slurm: where the runs of a sweep run; sweep.jobs of them at the same time)
 
 examples:
   asrsparse prepare recipe=grid corpus.corpus_dir=/data/grid
