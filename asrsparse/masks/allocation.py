@@ -143,8 +143,8 @@ class ErdosRenyi(Layerwise):
             dense = [full or share == max(shares) for share, full in zip(shares, dense, strict=True)]
 
     def _raw(self, weight: Weight) -> float:
-        shape = weight.tiling.shape
-        sizes = shape if self.kernel else shape[:2]
+        shape, kind = weight.tiling.shape, weight.layer_type
+        sizes = shape if self.kernel else (shape[kind.output_axis], shape[kind.input_axis])
         return sum(sizes) / math.prod(sizes)
 
 
@@ -228,12 +228,17 @@ class NM(Allocation):
 
     def choose(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
         """A ranking within each m neighbours, then one within the weight for what is still too many."""
-        return [self._choose(tensor, density) for tensor in scores]
+        pairs = zip(weights, scores, strict=True)
+        return [self._choose(tensor, density, weight.layer_type.input_axis) for weight, tensor in pairs]
 
     def thresholds(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
         """A threshold for each m neighbours."""
-        per_group = self._per_group(density)
-        return [self._spread(_next_lower(self._groups(tensor), per_group), tensor) for tensor in scores]
+        count, found = self._per_group(density), []
+        for weight, tensor in zip(weights, scores, strict=True):
+            axis = weight.layer_type.input_axis
+            lower = _next_lower(self._groups(tensor, axis), count)
+            found.append(self._ungroup(lower.expand(*lower.shape[:-1], self.m), tensor, axis))
+        return found
 
     def check(self, weights: Sequence[Weight], density: float) -> None:
         """M divides the input dimension of each weight, and the density is n/m.
@@ -242,7 +247,7 @@ class NM(Allocation):
             ValueError: If not.
         """
         for weight in weights:
-            inputs = weight.tiling.units_shape[1]
+            inputs = weight.tiling.units_shape[weight.layer_type.input_axis]
             if inputs % self.m:
                 raise ValueError(
                     f"NM: got {self.n}:{self.m} for {weight.name} with {inputs} inputs; allowed is a number that "
@@ -254,11 +259,11 @@ class NM(Allocation):
                 "Change one of them."
             )
 
-    def _choose(self, scores: Tensor, density: float) -> Tensor:
-        groups = self._groups(scores)
+    def _choose(self, scores: Tensor, density: float, axis: int) -> Tensor:
+        groups = self._groups(scores, axis)
         best = groups.topk(self._per_group(density), dim=-1).indices
         kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, best, True)
-        kept = self._ungroup(kept, scores) & (scores > -math.inf)
+        kept = self._ungroup(kept, scores, axis) & (scores > -math.inf)
         if density > self.n / self.m - _ROUNDING:
             return kept
         return kept & _highest(scores.masked_fill(~kept, -math.inf), density)
@@ -266,16 +271,14 @@ class NM(Allocation):
     def _per_group(self, density: float) -> int:
         return max(self.n, math.ceil(self.m * density - _ROUNDING))
 
-    def _groups(self, scores: Tensor) -> Tensor:
-        """(outputs, inputs, ...) -> (outputs, ..., inputs / m, m)."""
-        last = scores.movedim(1, -1)
+    def _groups(self, scores: Tensor, axis: int) -> Tensor:
+        """Returns the m neighbours along the axis of the inputs as a last one: (O, I, K...) -> (O, K..., I / m, m)."""
+        last = scores.movedim(axis, -1)
         return last.reshape(*last.shape[:-1], -1, self.m)
 
-    def _ungroup(self, groups: Tensor, like: Tensor) -> Tensor:
-        return groups.flatten(-2).movedim(-1, 1).reshape(like.shape)
-
-    def _spread(self, per_group: Tensor, like: Tensor) -> Tensor:
-        return self._ungroup(per_group.expand(*per_group.shape[:-1], self.m), like)
+    def _ungroup(self, groups: Tensor, like: Tensor, axis: int) -> Tensor:
+        """Returns the values of `_groups` in the order and shape of the scores: (O, K..., I / m, m) -> (O, I, K...)."""
+        return groups.flatten(-2).movedim(-1, axis).reshape(like.shape)
 
 
 def _highest(scores: Tensor, density: float) -> Tensor:

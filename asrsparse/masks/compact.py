@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from asrsparse.masks.layers import type_of
 from asrsparse.masks.structured import DEFAULT_KINDS, UnitKind, Units, find_units
 
 
@@ -170,10 +171,11 @@ def _num_saved(units: Units, state_dict: Mapping[str, Tensor]) -> int:
     saved = state_dict.get(f"{units.name}.weight")
     if saved is None:
         return num_units
-    num_saved, rest = divmod(saved.shape[1], columns)
+    num_columns = saved.shape[type_of(units.kind.gate(units.module)).input_axis]
+    num_saved, rest = divmod(num_columns, columns)
     if rest or not 1 <= num_saved <= num_units:
         raise ValueError(
-            f"{units.name}.weight: got {saved.shape[1]} input columns, allowed are 1 to {num_units} times "
+            f"{units.name}.weight: got {num_columns} input columns, allowed are 1 to {num_units} times "
             f"{columns} (units of this model, and columns of each). Build the model as it was before its compaction."
         )
     return num_saved

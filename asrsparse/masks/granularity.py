@@ -62,13 +62,15 @@ class Blocks(Granularity):
         return [self._tiled(weight) for weight in select(find_weights(model), include, exclude)]
 
     def _tiled(self, weight: Weight) -> Weight:
-        rows, columns, *kernel = weight.tiling.shape
+        kind, tile = weight.layer_type, list(weight.tiling.shape)  # the whole kernel
+        rows, columns = tile[kind.output_axis], tile[kind.input_axis]
         if rows % self.rows or columns % self.columns:
             raise ValueError(
                 f"Blocks: got blocks of {self.rows} x {self.columns} for {weight.name} of {rows} x {columns}; allowed "
                 f"are blocks that divide it. Choose smaller ones, or exclude=[{weight.name!r}, ...]."
             )
-        return _tiled(weight, (self.rows, self.columns, *kernel), math.prod((self.rows, self.columns, *kernel)))
+        tile[kind.output_axis], tile[kind.input_axis] = self.rows, self.columns
+        return _tiled(weight, tile, math.prod(tile))
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,10 @@ class Structured(Granularity):
 
 
 def _in_columns(weight: Weight, units: Units) -> Weight:
-    rows, _, *kernel = weight.tiling.shape
-    tile = (rows, units.kind.columns_per_unit(units.module), *kernel)
+    tile = list(weight.tiling.shape)
+    tile[weight.layer_type.input_axis] = units.kind.columns_per_unit(units.module)
     return _tiled(weight, tile, units.kind.parameters_per_unit(units.module))
 
 
-def _tiled(weight: Weight, tile: tuple[int, ...], parameters_per_unit: int) -> Weight:
-    return replace(weight, tiling=replace(weight.tiling, tile=tile), parameters_per_unit=parameters_per_unit)
+def _tiled(weight: Weight, tile: Sequence[int], parameters_per_unit: int) -> Weight:
+    return replace(weight, tiling=replace(weight.tiling, tile=tuple(tile)), parameters_per_unit=parameters_per_unit)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.sparse import to_sparse_semi_structured
 
+from asrsparse.masks.layers import LAYER_TYPES, weight_of
+
 MULTIPLE = 16
 """Both dimensions of a weight are a multiple of it (torch 2.11, `SparseSemiStructuredTensorCUSPARSELT`)."""
 
@@ -40,10 +42,10 @@ def to_semi_structured(model: nn.Module) -> list[str]:
             f"zeros in every four inputs and both dimensions a multiple of {MULTIPLE}. Train with a 2:4 mask first."
         )
     for name, layer in layers.items():
-        _require_dtype(name, layer.weight)
-        _require_gpu(name, layer.weight.device)
+        _require_dtype(name, weight_of(layer))
+        _require_gpu(name, weight_of(layer).device)
     for layer in layers.values():
-        sparse = to_sparse_semi_structured(layer.weight.detach().contiguous())
+        sparse = to_sparse_semi_structured(weight_of(layer).detach().contiguous())
         layer.weight = nn.Parameter(sparse, requires_grad=False)
     return list(layers)
 
@@ -67,9 +69,11 @@ def is_two_of_four(weight: Tensor) -> bool:
 
 
 def _is_candidate(layer: nn.Module) -> bool:
-    if type(layer) is not nn.Linear or is_parametrized(layer):
+    kind = LAYER_TYPES.get(type(layer))  # a subclass may compute something else with its weight
+    if kind is None or not kind.has_semi_structured_kernel or is_parametrized(layer):
         return False
-    return all(size % MULTIPLE == 0 for size in layer.weight.shape) and is_two_of_four(layer.weight)
+    weight = weight_of(layer)
+    return all(size % MULTIPLE == 0 for size in weight.shape) and is_two_of_four(weight)
 
 
 def _require_dtype(name: str, weight: Tensor) -> None:

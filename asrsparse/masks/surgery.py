@@ -7,9 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Layer = nn.Linear | nn.Conv1d | nn.Conv2d
-"""A layer with rows (its outputs) and columns (its inputs), and at each crossing a weight or a kernel of weights."""
-
 
 def child(module: nn.Module, path: str) -> Any:
     """What a module holds under an attribute, or under several joined by dots; None if there is no such thing."""
@@ -53,34 +50,6 @@ def spread(units: Tensor, size: int) -> Tensor:
         tensor([0, 1, 2, 6, 7, 8])
     """
     return (units[:, None] * size + torch.arange(size, device=units.device)).flatten()
-
-
-def row_size(layer: Layer) -> int:
-    """Parameters of one output of a layer."""
-    return layer.weight[0].numel() + bias_size(layer)
-
-
-def column_size(layer: Layer) -> int:
-    """Parameters of one input of a layer."""
-    return layer.weight[:, 0].numel()
-
-
-def bias_size(layer: Layer) -> int:
-    """Biases of one output of a layer: one, or none."""
-    return int(layer.bias is not None)
-
-
-def keep_outputs(layer: Layer, kept: Tensor) -> None:
-    """Shrinks a layer to some of its rows."""
-    shrink(layer, "weight", kept, axis=0)
-    shrink(layer, "bias", kept, axis=0)
-    setattr(layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(kept))
-
-
-def keep_inputs(layer: Layer, kept: Tensor) -> None:
-    """Shrinks a layer to some of its columns."""
-    shrink(layer, "weight", kept, axis=1)
-    setattr(layer, "in_features" if isinstance(layer, nn.Linear) else "in_channels", len(kept))
 
 
 def shrink(module: nn.Module, name: str, kept: Tensor, axis: int) -> None:

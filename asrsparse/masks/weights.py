@@ -10,8 +10,7 @@ from weakref import WeakSet
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-MASKABLE_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""The layers whose `weight` gets a mask. Norms, biases and embeddings never do: they are few, or rarely updated."""
+from asrsparse.masks.layers import LAYER_TYPES, LayerType, maskable_layers, trained_weight, type_of
 
 _taken: "WeakSet[nn.Module]" = WeakSet()  # the modules whose weight is under a mask now
 
@@ -77,6 +76,11 @@ class Weight:
         return parameter_of(self.module, "weight")
 
     @property
+    def layer_type(self) -> LayerType:
+        """The type of the layer, which says along which axes of the weight its outputs and inputs lie."""
+        return type_of(self.module)
+
+    @property
     def num_units(self) -> int:
         """The number of tiles."""
         return math.prod(self.tiling.units_shape)
@@ -101,11 +105,11 @@ def find_weights(model: nn.Module) -> list[Weight]:
     """
     uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     found = []
-    for name, module in model.named_modules():
-        parameter = _own_weight(module) if isinstance(module, MASKABLE_TYPES) else None
+    for name, module in maskable_layers(model).items():
+        parameter = None if is_parametrized(module, "bias") else trained_weight(module)
         if parameter is not None and parameter.requires_grad and uses[id(parameter)] == 1:
             tiling = Tiling(tuple(parameter.shape), (1,) * parameter.dim())
-            found.append(Weight(f"{name}.weight" if name else "weight", module, tiling))
+            found.append(Weight(name, module, tiling))
     return found
 
 
@@ -133,7 +137,7 @@ def select(weights: Sequence[Weight], include: Sequence[str] = ("*",), exclude: 
                 raise ValueError(f"{setting}: got the pattern {pattern!r}, which matches no weight. Weights: {names}.")
     chosen = [w for w in weights if _matches_any(w.name, include) and not _matches_any(w.name, exclude)]
     if not chosen:
-        types = ", ".join(kind.__name__ for kind in MASKABLE_TYPES)
+        types = ", ".join(kind.__name__ for kind in LAYER_TYPES)
         raise ValueError(
             f"No layer is left to mask: masks go on the trainable weights of {types} (here: {names}), those of "
             f"include={list(include)}, less those of exclude={list(exclude)}. Exclude less, or use DenseMask()."
@@ -168,10 +172,3 @@ def release(weights: Sequence[Weight]) -> None:
 
 def _matches_any(name: str, patterns: Sequence[str]) -> bool:
     return any(matches(name, pattern) for pattern in patterns)
-
-
-def _own_weight(module: nn.Module) -> nn.Parameter | None:
-    """The layer's weight, also where a mask stands before it; None if the layer is parametrised in another way."""
-    own = dict(module.named_parameters())
-    weight = own.get("weight", own.get("parametrizations.weight.original"))
-    return None if is_parametrized(module, "bias") else weight

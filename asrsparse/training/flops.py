@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+from asrsparse.masks.layers import maskable_layers, type_of
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,6 @@ class Flops:
             70.0
         """
         return self.rest + sum(count * densities.get(name, 1.0) for name, count in self.layers.items())
-
-
-def maskable_layers(model: nn.Module) -> dict[str, Layer]:
-    """The linear and convolutional layers, by the names that their weights have in the plain model's state dict."""
-    layers = ((name, module) for name, module in model.named_modules() if isinstance(module, Layer))
-    return {f"{name}.weight" if name else "weight": module for name, module in layers}
 
 
 def count_flops(model: nn.Module, loss: Callable[[], Tensor], seconds: float) -> Flops:
@@ -126,16 +120,16 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _count_products(layers: Iterable[Layer]) -> Iterator[Mapping[Layer, int]]:
+def _count_products(layers: Iterable[nn.Module]) -> Iterator[Mapping[nn.Module, int]]:
     """Counts a layer's products: forward, for the gradient of its weight, and for that of its input, where wanted.
 
     `FlopCounterMode` cannot part the backward pass among layers: it takes a layer whose input needs no gradient (the
     positions of a relative attention) to last until the end of the pass.
     """
-    products: dict[Layer, int] = defaultdict(int)
+    products: dict[nn.Module, int] = defaultdict(int)
 
-    def count(module: Layer, inputs: Sequence[Tensor], output: Tensor) -> None:
-        products[module] = 1 + module.weight.requires_grad + any(value.requires_grad for value in inputs)
+    def count(module: nn.Module, inputs: Sequence[Tensor], output: Tensor) -> None:
+        products[module] = type_of(module).num_products(module, inputs)
 
     hooks = [layer.register_forward_hook(count) for layer in layers]
     try:

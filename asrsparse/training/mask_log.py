@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from asrsparse.data.batch import Batch
 from asrsparse.files import atomic_path, write_json
-from asrsparse.training.flops import Layer, count_flops, maskable_layers
+from asrsparse.masks.layers import maskable_layers, trained_weight, weight_of
+from asrsparse.training.flops import count_flops
 from asrsparse.training.lightning_module import ASRLightningModule
 from asrsparse.training.mask_log_files import FLOPS, HISTOGRAM_SCHEMA, NUM_BINS, SCHEMA
 
@@ -110,20 +111,19 @@ def measure(model: nn.Module, weight_masks: Mapping[str, Tensor]) -> list[dict[s
         kept = gradient if gradient is None or weight_mask is None else gradient * weight_mask
         row = {
             "layer": name,
-            "size": layer.weight.numel(),
+            "size": weight_of(layer).numel(),
             "density": 1.0 if weight_mask is None else int(weight_mask.sum()) / weight_mask.numel(),
             "grad_norm": _norm(gradient),
             "grad_norm_kept": _norm(kept),
-            "weight_norm": _norm(layer.weight),
+            "weight_norm": _norm(weight_of(layer)),
         }
         rows.append(row)
     return rows
 
 
-def _gradient(layer: Layer) -> Tensor | None:
-    """That of what the optimiser trains: under a soft mask, the layer's weight is a product that it does not know."""
-    own = dict(layer.named_parameters())
-    trained = own.get("weight", own.get("parametrizations.weight.original"))
+def _gradient(layer: nn.Module) -> Tensor | None:
+    """Returns that of what the optimiser trains: under a soft mask, the layer's weight is a product of it."""
+    trained = trained_weight(layer)
     return None if trained is None else trained.grad
 
 
@@ -136,7 +136,7 @@ def weight_histograms(model: nn.Module) -> list[dict[str, Any]]:
     """Histograms of the weights that the model computes with, zeros and what is not finite apart, in its order."""
     rows = []
     for name, layer in maskable_layers(model).items():
-        weights = layer.weight.detach().float().flatten().cpu().numpy()
+        weights = weight_of(layer).detach().float().flatten().cpu().numpy()
         others = weights[np.isfinite(weights) & (weights != 0.0)]
         limit = float(np.abs(others).max(initial=0.0))
         counts = np.histogram(others, NUM_BINS, (-limit, limit))[0]
