@@ -67,7 +67,7 @@ class Geometric:
     def __post_init__(self) -> None:
         if not (self.start > 0 and self.end > 0):
             raise ValueError(
-                f"Geometric schedule: got start={self.start}, end={self.end}, allowed are positive values. "
+                f"start and end: got start={self.start} and end={self.end}, allowed are positive values. "
                 "Use Linear for a value that reaches zero or changes its sign."
             )
 
@@ -135,9 +135,9 @@ class WarmupCosine:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.warmup < 1.0:
-            raise ValueError(f"WarmupCosine: got warmup={self.warmup}, allowed is a share of training in [0, 1).")
+            raise ValueError(f"warmup: got {self.warmup}, allowed is a share of training in [0, 1).")
         if not 0.0 <= self.final <= 1.0:
-            raise ValueError(f"WarmupCosine: got final={self.final}, allowed is a factor in [0, 1].")
+            raise ValueError(f"final: got {self.final}, allowed is a factor in [0, 1].")
 
     def __call__(self, progress: float) -> float:
         """The factor at `progress`."""

@@ -93,7 +93,7 @@ class Layerwise(Allocation):
         for weight, share in zip(weights, self.densities(weights, density), strict=True):
             if round(share * weight.num_units) < 1:
                 raise ValueError(
-                    f"{type(self).__name__}: got density={density:g}, which leaves {weight.name} none of its "
+                    f"density: got {density:g}, with which {type(self).__name__} leaves {weight.name} none of its "
                     f"{weight.num_units} units (its share is {share:.3g}); allowed is one unit at least. Use a higher "
                     "density, another allocation, or exclude the layer."
                 )
@@ -164,7 +164,7 @@ class ByPattern(Layerwise):
     def __post_init__(self) -> None:
         for pattern, density in self.given.items():
             if not 0.0 < density <= 1.0:
-                raise ValueError(f"ByPattern: got {pattern!r}: {density}, allowed is a density in (0, 1].")
+                raise ValueError(f"given: got {pattern!r}: {density}, allowed is a density in (0, 1].")
 
     def densities(self, weights: Sequence[Weight], density: float) -> list[float]:
         """What is given, and the rest's even share.
@@ -181,8 +181,8 @@ class ByPattern(Layerwise):
         off = abs(fixed - density * total) > 0.01 * density * total if not free else not 0.0 < rest <= 1.0 + _ROUNDING
         if off:
             raise ValueError(
-                f"ByPattern: got density={density:g} over all masked weights and {dict(self.given)}; these leave "
-                f"{f'{rest:.3g} for the others' if free else f'{fixed / total:.3g} over all'}, allowed is "
+                f"density and given: got density={density:g} over all masked weights and {dict(self.given)}; these "
+                f"leave {f'{rest:.3g} for the others' if free else f'{fixed / total:.3g} over all'}, allowed is "
                 f"{'a share in (0, 1]' if free else f'density={fixed / total:.3g}'}. Change one of them."
             )
         return [min(rest, 1.0) if share is None else share for share in given]
@@ -194,7 +194,7 @@ class ByPattern(Layerwise):
         for pattern in self.given:
             if not any(matches(weight.name, pattern) for weight in weights):
                 names = ", ".join(weight.name for weight in weights)
-                raise ValueError(f"ByPattern: got {pattern!r}, which matches no masked weight. Weights: {names}.")
+                raise ValueError(f"given: got {pattern!r}, which matches no masked weight. Weights: {names}.")
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class NM(Allocation):
 
     def __post_init__(self) -> None:
         if not 1 <= self.n < self.m:
-            raise ValueError(f"NM: got {self.n}:{self.m}, allowed is 1 <= n < m, as in 2:4.")
+            raise ValueError(f"n and m: got {self.n}:{self.m}, allowed is 1 <= n < m, as in 2:4.")
 
     def choose(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
         """A ranking within each m neighbours, then one within the weight for what is still too many."""
@@ -250,12 +250,12 @@ class NM(Allocation):
             inputs = weight.tiling.units_shape[weight.layer_type.input_axis]
             if inputs % self.m:
                 raise ValueError(
-                    f"NM: got {self.n}:{self.m} for {weight.name} with {inputs} inputs; allowed is a number that "
+                    f"n and m: got {self.n}:{self.m} for {weight.name} with {inputs} inputs; allowed is a number that "
                     f"{self.m} divides. Leave the layer out: exclude=[{weight.name!r}, ...]."
                 )
         if abs(density - self.n / self.m) > _ROUNDING:
             raise ValueError(
-                f"NM: got density={density:g} with {self.n}:{self.m}; allowed is density={self.n / self.m:g}. "
+                f"density: got {density:g} with {self.n}:{self.m}, allowed is density={self.n / self.m:g}. "
                 "Change one of them."
             )
 

@@ -18,8 +18,8 @@ from torch.optim import Optimizer
 
 from asrsparse.masks.fixed_zeros import FixedZeros
 from asrsparse.masks.phases import Phase, SparsePhase, all_ones
-from asrsparse.masks.regrowth import Reborn
-from asrsparse.masks.saliency import Magnitude, Random, Score, Seen
+from asrsparse.masks.regrowth import RegrownWeights
+from asrsparse.masks.saliency import MagnitudeSaliency, RandomSaliency, Saliency, SaliencyInputs
 from asrsparse.masks.settings import MaskSettings
 from asrsparse.masks.sharding import full, is_sharded, join_like, sum_over_ranks
 from asrsparse.masks.weights import Weight
@@ -47,9 +47,9 @@ class BinaryMask(MaskSettings):
 
     density: float = 0.5
     initial_density: float | None = None
-    first: Score = field(default_factory=Random)
-    keep: Score = field(default_factory=Magnitude)
-    grow: Score = field(default_factory=Random)
+    first: Saliency = field(default_factory=RandomSaliency)
+    keep: Saliency = field(default_factory=MagnitudeSaliency)
+    grow: Saliency = field(default_factory=RandomSaliency)
     replaced_share: Schedule = field(default_factory=lambda: Constant(0.0))
     every: float | None = None
     seed: int = 0
@@ -59,7 +59,10 @@ class BinaryMask(MaskSettings):
         for name in ("density", "initial_density", "every"):
             self._require_share(name)
         if self.initial_density is not None and self.every is None:
-            raise self._wrong(f"initial_density={self.initial_density} with every=None", "a share for every")
+            raise ValueError(
+                f"every: got None with initial_density={self.initial_density}, allowed is a share in (0, 1]: "
+                "a density that falls needs choices again and again. Set every, or initial_density=None."
+            )
 
     def begin(self, model: nn.Module) -> Phase:
         """Chooses the first masks, at once or when their time comes."""
@@ -71,20 +74,20 @@ class BinaryMask(MaskSettings):
             return self.density
         return Cubic(self.initial_density, self.density)(self._share_of_choices(progress))
 
-    def choose(self, weights: Sequence[Weight], seen: Seen, progress: float) -> list[Tensor]:
+    def choose(self, weights: Sequence[Weight], inputs: SaliencyInputs, progress: float) -> list[Tensor]:
         """The first masks: bool, each of its weight's units; True = keep."""
-        return self.allocation.choose(weights, self.first(seen), self.density_at(progress))
+        return self.allocation.choose(weights, self.first(inputs), self.density_at(progress))
 
     def choose_again(
-        self, weights: Sequence[Weight], seen: Seen, alive: Sequence[Tensor], progress: float
+        self, weights: Sequence[Weight], inputs: SaliencyInputs, alive: Sequence[Tensor], progress: float
     ) -> list[Tensor]:
         """The masks after those that are `alive` now: drops by `keep`, then fills up by `grow`."""
         density, replaced = self.density_at(progress), self.replaced_share(self._share_of_choices(progress))
-        worth = [score.masked_fill(~mask, -torch.inf) for score, mask in zip(self.keep(seen), alive, strict=True)]
+        worth = [score.masked_fill(~mask, -torch.inf) for score, mask in zip(self.keep(inputs), alive, strict=True)]
         survivors = self.allocation.choose(weights, worth, density * (1.0 - replaced))
         if replaced == 0.0:
             return survivors
-        wanted = [score.masked_fill(mask, torch.inf) for score, mask in zip(self.grow(seen), survivors, strict=True)]
+        wanted = [score.masked_fill(mask, torch.inf) for score, mask in zip(self.grow(inputs), survivors, strict=True)]
         return self.allocation.choose(weights, wanted, density)
 
     def needs_gradient(self, is_first: bool, progress: float) -> bool:
@@ -109,7 +112,7 @@ class BinaryPhase(SparsePhase):
     """
 
     def __init__(self, settings: BinaryMask, weights: Sequence[Weight]) -> None:
-        super().__init__(weights, all_ones(weights), Reborn(weights, settings.rebirth_warmup), optimizer=None)
+        super().__init__(weights, all_ones(weights), RegrownWeights(weights, settings.regrowth_warmup), optimizer=None)
         self.settings = settings
         self.exit = settings.exit
         self._collecting = False
@@ -161,27 +164,27 @@ class BinaryPhase(SparsePhase):
             zeros.collect()
 
     def _choose(self, progress: float, optimizer: Optimizer | None) -> None:
-        seen = self._see()
-        if not all(torch.isfinite(gradient).all() for gradient in seen.gradients):
+        inputs = self._see()
+        if not all(torch.isfinite(gradient).all() for gradient in inputs.gradients):
             self._collect()  # as after a step that a gradient scaler skipped
             return
-        alive = [m.to(v.device) for m, v in zip(self._unit_masks, seen.values, strict=True)]
+        alive = [m.to(v.device) for m, v in zip(self._unit_masks, inputs.values, strict=True)]
         if self.num_checks == 0:
-            masks = self.settings.choose(self.weights, seen, progress)
+            masks = self.settings.choose(self.weights, inputs, progress)
         else:
-            masks = self.settings.choose_again(self.weights, seen, alive, progress)
+            masks = self.settings.choose_again(self.weights, inputs, alive, progress)
         self.changed_share = _changed_share(self.weights, alive, masks)
         self.set_masks(masks, optimizer)
         every = self.settings.every
         passed = int((progress - self.settings.start) / every) if every is not None else 0
         self.num_checks = max(self.num_checks, passed) + 1
 
-    def _see(self) -> Seen:
+    def _see(self) -> SaliencyInputs:
         gradients = [_gradient(zeros) for zeros in self._zeros] if self._collecting else []
         self._collecting = False
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.num_checks)
         values = [full(weight.parameter.detach()) for weight in self.weights]
-        return Seen(values, gradients, [weight.tiling for weight in self.weights], generator)
+        return SaliencyInputs(values, gradients, [weight.tiling for weight in self.weights], generator)
 
 
 def _gradient(zeros: FixedZeros) -> Tensor:

@@ -9,7 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from asrsparse.masks.moments import clear_moments
 from asrsparse.masks.sharding import is_sharded, local, part_of
-from asrsparse.masks.sparse_adamw import LIVE
+from asrsparse.masks.sparse_adamw import set_live_weights
 from asrsparse.masks.weights import Weight
 
 
@@ -103,4 +103,4 @@ class FixedZeros:
     def _tell(self, live: Tensor | None) -> None:
         """Says to `SparseAdamW` which weights are alive; of sharded ones it remembers all."""
         if not is_sharded(self.weight.parameter):
-            setattr(self.weight.parameter, LIVE, live)
+            set_live_weights(self.weight.parameter, live)

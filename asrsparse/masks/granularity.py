@@ -51,7 +51,9 @@ class Blocks(Granularity):
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.columns < 1:
-            raise ValueError(f"Blocks: got rows={self.rows}, columns={self.columns}, allowed is at least 1.")
+            raise ValueError(
+                f"rows and columns: got rows={self.rows} and columns={self.columns}, allowed is at least 1."
+            )
 
     def weights(self, model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> list[Weight]:
         """All linear and convolutional weights that the patterns choose.
@@ -66,8 +68,8 @@ class Blocks(Granularity):
         rows, columns = tile[kind.output_axis], tile[kind.input_axis]
         if rows % self.rows or columns % self.columns:
             raise ValueError(
-                f"Blocks: got blocks of {self.rows} x {self.columns} for {weight.name} of {rows} x {columns}; allowed "
-                f"are blocks that divide it. Choose smaller ones, or exclude=[{weight.name!r}, ...]."
+                f"rows and columns: got blocks of {self.rows} x {self.columns} for {weight.name} of {rows} x "
+                f"{columns}; allowed are blocks that divide it. Choose smaller ones, or exclude=[{weight.name!r}, ...]."
             )
         tile[kind.output_axis], tile[kind.input_axis] = self.rows, self.columns
         return _tiled(weight, tile, math.prod(tile))
@@ -97,7 +99,7 @@ class Structured(Granularity):
         gates = [weight for weight in find_weights(model) if weight.name in by_gate]
         if not gates:
             raise ValueError(
-                f"Structured: got a {type(model).__name__} without units of the kinds "
+                f"kinds: got a {type(model).__name__} without units of the kinds "
                 f"{', '.join(type(kind).__name__ for kind in self.kinds)}. Name the attributes of its modules, as in "
                 "kinds=[FeedForwardUnits('linear1', 'linear2')], or use SingleWeights()."
             )

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.allocation import Allocation, Global
-from asrsparse.masks.mask_changes import Churn
+from asrsparse.masks.mask_changes import MaskChanges
 from asrsparse.masks.moments import forget
 from asrsparse.masks.parametrized import SoftMask
 from asrsparse.masks.parametrized_phase import ParametrizedPhase
 from asrsparse.masks.phases import Exit, Phase
-from asrsparse.masks.settings import MaskSettings
+from asrsparse.masks.settings import MaskSettings, wrong
 from asrsparse.masks.sharding import full, is_sharded, local, part_of, total
 from asrsparse.masks.weights import Weight
 from asrsparse.schedules import Geometric, Schedule
@@ -87,13 +87,15 @@ class LearnedMask(MaskSettings):
         for name in ("target_density", "reach_by", "check_every"):
             self._require_share(name)
         if self.penalty_on not in get_args(PenaltyOn):
-            raise self._wrong(f"penalty_on={self.penalty_on!r}", ", ".join(get_args(PenaltyOn)))
+            raise wrong("penalty_on", self.penalty_on, f"are {' and '.join(get_args(PenaltyOn))}")
         for name in ("logit", "logit_lr", "max_logit"):
             if not getattr(self, name) > 0.0:
-                raise self._wrong(f"{name}={getattr(self, name)}", "a positive value")
+                raise wrong(name, getattr(self, name), "is a positive value")
         if self.penalty_weight < 0.0 or (self.target_density is None and self.penalty_weight == 0.0):
-            got = f"target_density={self.target_density} and penalty_weight={self.penalty_weight}"
-            raise self._wrong(got, "a target_density in (0, 1], a positive penalty_weight, or both")
+            raise ValueError(
+                f"target_density and penalty_weight: got target_density={self.target_density} and penalty_weight="
+                f"{self.penalty_weight}, allowed are a target_density in (0, 1], a positive penalty_weight, or both."
+            )
 
     def begin(self, model: nn.Module) -> Phase:
         """Puts a soft mask on each chosen weight and begins to learn, at once or when its time comes."""
@@ -109,7 +111,7 @@ class LearnedPhase(ParametrizedPhase):
     """
 
     def __init__(self, settings: LearnedMask, weights: Sequence[Weight]) -> None:
-        super().__init__(settings, weights, Churn(settings.check_every), settings.stable_share)
+        super().__init__(settings, weights, MaskChanges(settings.check_every), settings.stable_share)
         self.settings = settings
         self._temperature = torch.tensor(settings.temperature(0.0))  # the masks share it
         self._soft_masks = [SoftMask(weight, settings.logit, self._temperature) for weight in weights]
@@ -156,7 +158,7 @@ class LearnedPhase(ParametrizedPhase):
         self._shift_logits(share)
         self._temperature.fill_(self.settings.temperature(share))
         self._share = share
-        self._churn.check(share, self.unit_masks)
+        self._changes.check(share, self.unit_masks)
         return share >= 1.0 or (share >= self.settings.reach_by and self.is_stable)
 
     def end(self, optimizer: Optimizer | None) -> None:
@@ -193,7 +195,7 @@ class LearnedPhase(ParametrizedPhase):
         names = [weight.name for weight in self.weights]
         return {
             "logits": dict(zip(names, self._full_logits(), strict=True)),
-            "churn": self._churn.state_dict(),
+            "churn": self._changes.state_dict(),
             "share": self._share,
             "open": self.is_open,
         }
@@ -205,7 +207,7 @@ class LearnedPhase(ParametrizedPhase):
             self._put_before_weights(self._soft_masks)
         for weight, logits in zip(self.weights, self.logits, strict=True):
             local(logits).copy_(part_of(state["logits"][weight.name], logits))
-        self._churn.load_state_dict(state["churn"])
+        self._changes.load_state_dict(state["churn"])
         self._share = state["share"]
         self._temperature.fill_(self.settings.temperature(self._share))
 

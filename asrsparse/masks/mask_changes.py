@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 
-class Churn:
+class MaskChanges:
     """The share of mask bits that changed between two checks.
 
     The sparse architecture divergence of SR-STE (https://arxiv.org/abs/2102.04010), counted in bits.
@@ -16,10 +16,10 @@ class Churn:
 
     Example:
         >>> import torch
-        >>> churn = Churn(check_every=0.1)
+        >>> changes = MaskChanges(check_every=0.1)
         >>> for share, bits in ((0.1, [True, True]), (0.15, [False, False]), (0.2, [True, False])):
-        ...     churn.check(share, lambda: [torch.tensor(bits)])
-        >>> churn.num_checks, churn.changed_share
+        ...     changes.check(share, lambda: [torch.tensor(bits)])
+        >>> changes.num_checks, changes.changed_share
         (2, 0.5)
     """
 

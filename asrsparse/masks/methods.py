@@ -15,7 +15,13 @@ from dataclasses import dataclass, field
 
 from asrsparse.masks.allocation import Allocation, Global
 from asrsparse.masks.binary import BinaryMask
-from asrsparse.masks.saliency import Gradient, Magnitude, MagnitudeAndGradient, Score, Sensitivity
+from asrsparse.masks.saliency import (
+    ConnectionSensitivity,
+    GradientSaliency,
+    MagnitudeAndGradientSaliency,
+    MagnitudeSaliency,
+    Saliency,
+)
 from asrsparse.schedules import Constant, Cosine, Schedule
 
 
@@ -31,7 +37,7 @@ class SNIP(BinaryMask):
     The gradient is that of the first step, which is made with all weights.
     """
 
-    first: Score = field(default_factory=Sensitivity)
+    first: Saliency = field(default_factory=ConnectionSensitivity)
     allocation: Allocation = field(default_factory=Global)
 
 
@@ -39,7 +45,7 @@ class SNIP(BinaryMask):
 class MagnitudeMask(BinaryMask):
     """One-shot magnitude pruning: at `start`, the largest weights stay."""
 
-    first: Score = field(default_factory=Magnitude)
+    first: Saliency = field(default_factory=MagnitudeSaliency)
     start: float = 0.25
 
 
@@ -47,7 +53,7 @@ class MagnitudeMask(BinaryMask):
 class GMP(BinaryMask):
     """Gradual magnitude pruning (https://arxiv.org/abs/1710.01878), from 25 % to 75 % of training (2501.12486)."""
 
-    first: Score = field(default_factory=Magnitude)
+    first: Saliency = field(default_factory=MagnitudeSaliency)
     initial_density: float | None = 1.0
     every: float | None = 0.01
     start: float = 0.25
@@ -66,7 +72,7 @@ class SET(BinaryMask):
 class RigL(BinaryMask):
     """The smallest weights make room for those of the largest gradient (https://arxiv.org/abs/1911.11134)."""
 
-    grow: Score = field(default_factory=Gradient)
+    grow: Saliency = field(default_factory=GradientSaliency)
     replaced_share: Schedule = field(default_factory=lambda: Cosine(0.3))
     every: float | None = 0.02
     until: float = 0.75
@@ -79,7 +85,7 @@ class MEST(BinaryMask):
     This is the paper's elastic mutation; its soft memory bound, which grows before it drops, is left out.
     """
 
-    keep: Score = field(default_factory=MagnitudeAndGradient)
+    keep: Saliency = field(default_factory=MagnitudeAndGradientSaliency)
     replaced_share: Schedule = field(default_factory=lambda: Cosine(0.3))
     every: float | None = 0.02
 
@@ -89,7 +95,7 @@ class GraNet(BinaryMask):
     """Gradual pruning, in which pruned weights are replaced by those of largest gradient (2106.10404)."""
 
     initial_density: float | None = 1.0
-    grow: Score = field(default_factory=Gradient)
+    grow: Saliency = field(default_factory=GradientSaliency)
     replaced_share: Schedule = field(default_factory=lambda: Cosine(0.3))
     every: float | None = 0.02
     until: float = 0.75

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from torch import nn
 from torch.optim import Optimizer
 
-from asrsparse.masks.mask_changes import Churn
+from asrsparse.masks.mask_changes import MaskChanges
 from asrsparse.masks.parametrized import ParametrizedWeight, require_whole
 from asrsparse.masks.phases import Phase
-from asrsparse.masks.regrowth import Reborn
+from asrsparse.masks.regrowth import RegrownWeights
 from asrsparse.masks.settings import MaskSettings
 from asrsparse.masks.weights import Weight
 
@@ -19,14 +19,16 @@ class ParametrizedPhase(Phase):
     Args:
         settings: The method's.
         weights: The weights that get a mask.
-        churn: Checks the masks.
+        changes: Checks the masks.
         stable_share: They are stable once at most this share of their bits has changed between two checks.
     """
 
-    def __init__(self, settings: MaskSettings, weights: Sequence[Weight], churn: Churn, stable_share: float) -> None:
-        super().__init__(weights, Reborn(weights, settings.rebirth_warmup))
+    def __init__(
+        self, settings: MaskSettings, weights: Sequence[Weight], changes: MaskChanges, stable_share: float
+    ) -> None:
+        super().__init__(weights, RegrownWeights(weights, settings.regrowth_warmup))
         self.exit = settings.exit
-        self._churn = churn
+        self._changes = changes
         self._stable_share = stable_share
         self._masked: list[ParametrizedWeight] = []
 
@@ -38,12 +40,12 @@ class ParametrizedPhase(Phase):
     @property
     def changed_share(self) -> float:  # type: ignore[override]
         """Of the last check."""
-        return self._churn.changed_share
+        return self._changes.changed_share
 
     @property
     def num_checks(self) -> int:  # type: ignore[override]
         """Until now."""
-        return self._churn.num_checks
+        return self._changes.num_checks
 
     @property
     def is_stable(self) -> bool:  # type: ignore[override]

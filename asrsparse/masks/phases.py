@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.fixed_zeros import FixedZeros
-from asrsparse.masks.regrowth import Reborn
+from asrsparse.masks.regrowth import RegrownWeights
 from asrsparse.masks.sharding import full
 from asrsparse.masks.weights import Weight, release
 
@@ -38,7 +38,7 @@ class Phase(ABC):
 
     Args:
         weights: The masked weights.
-        reborn: Those parts of them that were zero before and are new.
+        regrown: Those parts of them that were zero before and are new.
     """
 
     name: str
@@ -51,9 +51,9 @@ class Phase(ABC):
     num_checks: int = 0
     """How often the masks were chosen or checked: after that, all ranks compare theirs."""
 
-    def __init__(self, weights: Sequence[Weight], reborn: Reborn) -> None:
+    def __init__(self, weights: Sequence[Weight], regrown: RegrownWeights) -> None:
         self.weights = list(weights)
-        self.reborn = reborn
+        self.regrown = regrown
 
     @abstractmethod
     def unit_masks(self) -> list[Tensor]:
@@ -85,7 +85,7 @@ class Phase(ABC):
 
     def bind(self) -> None:
         """Goes on with the parameters that `fully_shard` has put in the place of whole ones; called once."""
-        self.reborn.bind()
+        self.regrown.bind()
 
     def effective_weights(self) -> list[Tensor]:
         """The weights with which the model computes now, whole."""
@@ -108,13 +108,13 @@ class DensePhase(Phase):
 
     Args:
         weights: Those that had masks.
-        reborn: Those of them that were zero until now.
+        regrown: Those of them that were zero until now.
     """
 
     name = "dense"
 
-    def __init__(self, weights: Sequence[Weight], reborn: Reborn) -> None:
-        super().__init__(weights, reborn)
+    def __init__(self, weights: Sequence[Weight], regrown: RegrownWeights) -> None:
+        super().__init__(weights, regrown)
         release(weights)
 
     def unit_masks(self) -> list[Tensor]:
@@ -126,17 +126,17 @@ class DensePhase(Phase):
         return sum(weight.size for weight in self.weights)
 
     def step(self, progress: float, optimizer: Optimizer) -> bool:
-        """Lets reborn weights grow up."""
-        self.reborn.step(optimizer)
+        """Lets regrown weights grow up."""
+        self.regrown.step(optimizer)
         return False
 
     def state_dict(self) -> dict[str, Any]:
         """Those that are still new."""
-        return {"reborn": self.reborn.state_dict()}
+        return {"reborn": self.regrown.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes them back."""
-        self.reborn.load_state_dict(state["reborn"])
+        self.regrown.load_state_dict(state["reborn"])
 
 
 class SparsePhase(Phase):
@@ -145,7 +145,7 @@ class SparsePhase(Phase):
     Args:
         weights: The masked weights; their dead ones are zeroed now.
         unit_masks: Bool, one for each weight, of its units; True = keep.
-        reborn: Those parts of them that are new; more are added where a subclass moves the masks.
+        regrown: Those parts of them that are new; more are added where a subclass moves the masks.
         optimizer: The one that trains them, which forgets the dead ones; None where none exists yet.
     """
 
@@ -155,10 +155,10 @@ class SparsePhase(Phase):
         self,
         weights: Sequence[Weight],
         unit_masks: Sequence[Tensor],
-        reborn: Reborn,
+        regrown: RegrownWeights,
         optimizer: Optimizer | None,
     ) -> None:
-        super().__init__(weights, reborn)
+        super().__init__(weights, regrown)
         self._zeros = [FixedZeros(weight) for weight in weights]
         self._unit_masks = all_ones(weights)
         self.set_masks(unit_masks, optimizer)
@@ -168,8 +168,8 @@ class SparsePhase(Phase):
         triples = list(zip(self.weights, self._unit_masks, unit_masks, strict=True))
         live = [weight.tiling.expand(now) for weight, _, now in triples]
         born = [weight.tiling.expand(now & ~before.to(now.device)) for weight, before, now in triples]
-        self.reborn.drop([~now for now in live])
-        self.reborn.add(born)
+        self.regrown.drop([~now for now in live])
+        self.regrown.add(born)
         for zeros, now in zip(self._zeros, live, strict=True):
             zeros.set(now, optimizer)
         self._unit_masks = list(unit_masks)
@@ -184,8 +184,8 @@ class SparsePhase(Phase):
         return self._unit_masks
 
     def step(self, progress: float, optimizer: Optimizer) -> bool:
-        """Writes the zeros again, and lets reborn weights grow up."""
-        self.reborn.step(optimizer)
+        """Writes the zeros again, and lets regrown weights grow up."""
+        self.regrown.step(optimizer)
         for zeros in self._zeros:
             zeros.write()
         return False
@@ -204,13 +204,13 @@ class SparsePhase(Phase):
     def state_dict(self) -> dict[str, Any]:
         """The masks by the names of their weights, and those that are still new."""
         names = (weight.name for weight in self.weights)
-        return {"unit_masks": dict(zip(names, self._unit_masks, strict=True)), "reborn": self.reborn.state_dict()}
+        return {"unit_masks": dict(zip(names, self._unit_masks, strict=True)), "reborn": self.regrown.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over masks; the optimiser, loaded apart, has forgotten the dead weights already."""
         masks = [state["unit_masks"][w.name].to(w.parameter.device) for w in self.weights]
         self.set_masks(masks, None)
-        self.reborn.load_state_dict(state["reborn"])
+        self.regrown.load_state_dict(state["reborn"])
 
 
 def all_ones(weights: Sequence[Weight]) -> list[Tensor]:
@@ -231,4 +231,4 @@ class DenseMask:
 
     def begin(self, model: nn.Module) -> Phase:
         """Begins, and stays, with no masks at all."""
-        return DensePhase([], Reborn([], warmup_steps=0))
+        return DensePhase([], RegrownWeights([], warmup_steps=0))

@@ -1,10 +1,10 @@
-"""Reborn weights: those that were dropped and are trained again, each as new as at the start of a training.
+"""Regrown weights: those that were dropped and are trained again, each as new as at the start of a training.
 
 Their moments are zero (`moments.clear_moments`), but an optimiser counts the steps of a whole tensor, so that it would
 take zero moments for those of a long training: Adam's first steps would be up to sqrt(1 / (1 - beta2)) times too long,
 where beta2 is near 1 (SMET, https://arxiv.org/abs/2606.00888, finds loss spikes). Here they count their own steps, and
 their learning rate warms up. That is done for any optimiser, also a fused one, after its step: what it changed in a
-reborn weight is scaled.
+regrown weight is scaled.
 """
 
 import math
@@ -24,7 +24,7 @@ _FADED = 0.95  # Adam's correction of its second moment, from which on a cohort 
 
 @dataclass
 class _Cohort:
-    """Weights of one tensor that were reborn in the same step.
+    """Weights of one tensor that were regrown in the same step.
 
     Attributes:
         number: Of the weight.
@@ -43,12 +43,12 @@ class _Cohort:
         self.indices, self.before = self.indices.to(device), self.before.to(device)
 
 
-class Reborn:
+class RegrownWeights:
     """The weights that are still new, in cohorts of the same age.
 
     Args:
         weights: The masked weights.
-        warmup_steps: Optimiser steps in which the pace of a reborn weight rises linearly to that of the others.
+        warmup_steps: Optimiser steps in which the pace of a regrown weight rises linearly to that of the others.
     """
 
     def __init__(self, weights: Sequence[Weight], warmup_steps: int) -> None:

@@ -14,7 +14,7 @@ from asrsparse.masks.weights import Tiling
 
 
 @dataclass(frozen=True)
-class Seen:
+class SaliencyInputs:
     """What a choice of masks may look at. Lists go by the masked weights.
 
     Attributes:
@@ -36,53 +36,53 @@ class Seen:
         return [tiling.pool(value) / tiling.weights_per_unit for tiling, value in pairs]
 
 
-class Score(Protocol):
+class Saliency(Protocol):
     """Says what the units are worth."""
 
     @property
     def needs_gradient(self) -> bool:
-        """Whether it looks at `Seen.gradients`."""
+        """Whether it looks at `SaliencyInputs.gradients`."""
 
-    def __call__(self, seen: Seen) -> list[Tensor]:
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
         """The scores of all units, one tensor for each weight, of its `units_shape`."""
 
 
 @dataclass(frozen=True)
-class Random:
+class RandomSaliency:
     """Any unit is worth as much as another."""
 
     needs_gradient = False
 
-    def __call__(self, seen: Seen) -> list[Tensor]:
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
         """Uniform random numbers."""
-        pairs = zip(seen.tilings, seen.values, strict=True)
-        return [torch.rand(t.units_shape, generator=seen.generator).to(value.device) for t, value in pairs]
+        pairs = zip(inputs.tilings, inputs.values, strict=True)
+        return [torch.rand(t.units_shape, generator=inputs.generator).to(value.device) for t, value in pairs]
 
 
 @dataclass(frozen=True)
-class Magnitude:
+class MagnitudeSaliency:
     """|w|."""
 
     needs_gradient = False
 
-    def __call__(self, seen: Seen) -> list[Tensor]:
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
         """The mean magnitudes."""
-        return seen.pool([value.abs() for value in seen.values])
+        return inputs.pool([value.abs() for value in inputs.values])
 
 
 @dataclass(frozen=True)
-class Gradient:
+class GradientSaliency:
     """|dL/dw|: how fast a weight would grow."""
 
     needs_gradient = True
 
-    def __call__(self, seen: Seen) -> list[Tensor]:
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
         """The mean magnitudes of gradients."""
-        return seen.pool([gradient.abs() for gradient in seen.gradients])
+        return inputs.pool([gradient.abs() for gradient in inputs.gradients])
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class ConnectionSensitivity:
     """|w dL/dw|: what the loss would lose with a weight.
 
     SNIP's connection sensitivity (https://arxiv.org/abs/1810.02340), before its division by the sum of all.
@@ -90,13 +90,13 @@ class Sensitivity:
 
     needs_gradient = True
 
-    def __call__(self, seen: Seen) -> list[Tensor]:
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
         """The mean sensitivities."""
-        return seen.pool([(w * g).abs() for w, g in zip(seen.values, seen.gradients, strict=True)])
+        return inputs.pool([(w * g).abs() for w, g in zip(inputs.values, inputs.gradients, strict=True)])
 
 
 @dataclass(frozen=True)
-class MagnitudeAndGradient:
+class MagnitudeAndGradientSaliency:
     """|w| + lambda |dL/dw| (MEST, https://arxiv.org/abs/2110.14032, the salience by which it drops weights).
 
     Both are divided by their means over the layer first: that is our decision, since a gradient's size depends on that
@@ -110,9 +110,9 @@ class MagnitudeAndGradient:
 
     needs_gradient = True
 
-    def __call__(self, seen: Seen) -> list[Tensor]:
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
         """The weighted sums."""
-        pairs = zip(Magnitude()(seen), Gradient()(seen), strict=True)
+        pairs = zip(MagnitudeSaliency()(inputs), GradientSaliency()(inputs), strict=True)
         return [_normalised(w) + self.gradient_weight * _normalised(g) for w, g in pairs]
 
 

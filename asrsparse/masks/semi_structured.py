@@ -38,7 +38,7 @@ def to_semi_structured(model: nn.Module) -> list[str]:
     layers = {name: layer for name, layer in model.named_modules() if _is_candidate(layer)}
     if not layers:
         raise ValueError(
-            f"to_semi_structured: got {type(model).__name__}, of which no linear layer has a plain weight with two "
+            f"model: got {type(model).__name__}, of which no linear layer has a plain weight with two "
             f"zeros in every four inputs and both dimensions a multiple of {MULTIPLE}. Train with a 2:4 mask first."
         )
     for name, layer in layers.items():

@@ -7,10 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.weak import WeakTensorKeyDictionary
 
-LIVE = "live"
-"""The attribute of a parameter that says which of its weights masks keep: bool, of its shape; `zeros.FixedZeros` sets
-it, and a parameter without it is all alive."""
+_LIVE = "live"  # the key in the optimiser's state
+
+_live_weights = WeakTensorKeyDictionary()
+"""Which of a parameter's weights the masks keep: bool, of its shape; a parameter that is not in it is all alive."""
+
+
+def set_live_weights(parameter: nn.Parameter, live: Tensor | None) -> None:
+    """Says which weights of a parameter `SparseAdamW` remembers.
+
+    Args:
+        parameter: One of the parameters that the optimiser trains.
+        live: True for the weights that the mask keeps, bool, of the parameter's shape; None for all of them.
+    """
+    if live is None:
+        _live_weights.pop(parameter, None)  # type: ignore[no-untyped-call]
+    else:
+        _live_weights[parameter] = live
 
 
 class SparseAdamW(Optimizer):
@@ -62,7 +77,7 @@ class SparseAdamW(Optimizer):
         return loss
 
     def _step(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
-        live = getattr(parameter, LIVE, None)
+        live = _live_weights.get(parameter)  # type: ignore[no-untyped-call]
         state = self._state_for(parameter, live)
         state["step"] += 1
         assert parameter.grad is not None
@@ -79,14 +94,14 @@ class SparseAdamW(Optimizer):
         alive = (torch.ones_like(parameter, dtype=torch.bool) if live is None else live).flatten()
         if not state:
             zeros = torch.zeros_like(parameter if live is None else parameter[live])
-            state.update({"step": torch.zeros(()), "exp_avg": zeros, "exp_avg_sq": zeros.clone(), LIVE: alive})
-        elif not torch.equal(state[LIVE], alive):
-            before = state[LIVE].bool()  # of the weights' type, where an optimiser has loaded it
+            state.update({"step": torch.zeros(()), "exp_avg": zeros, "exp_avg_sq": zeros.clone(), _LIVE: alive})
+        elif not torch.equal(state[_LIVE], alive):
+            before = state[_LIVE].bool()  # of the weights' type, where an optimiser has loaded it
             for name in ("exp_avg", "exp_avg_sq"):
                 whole = torch.zeros_like(parameter).flatten()
                 whole[before] = state[name].flatten()
                 state[name] = whole.view_as(parameter) if live is None else whole[alive]
-            state[LIVE] = alive
+            state[_LIVE] = alive
         return state
 
 

@@ -160,7 +160,7 @@ class SparseMasks:
             ValueError: If `progress` is outside [0, 1], or the optimiser does not hold the masked weights and logits.
         """
         if not 0.0 <= progress <= 1.0:
-            raise ValueError(f"masks.step: got progress={progress}, allowed is the share of training done, in [0, 1].")
+            raise ValueError(f"progress: got {progress}, allowed is the share of training done, in [0, 1].")
         self._require_ours(optimizer)
         is_over = self._phase.step(progress, optimizer)
         if self._phase.num_checks != self._num_compared:
@@ -184,10 +184,10 @@ class SparseMasks:
             ValueError: If `exit` is unknown, the masks have left their phase already, or the optimiser is another one.
         """
         if exit not in get_args(Exit):
-            raise ValueError(f"masks.finish: got exit={exit!r}, allowed are {', '.join(get_args(Exit))}.")
+            raise ValueError(f"exit: got {exit!r}, allowed are {', '.join(get_args(Exit))}.")
         if self._finished:
             raise ValueError(
-                f"masks.finish: got a second exit ({exit!r}) in phase {self.phase!r}; allowed is one. "
+                f"exit: got a second exit ({exit!r}) in phase {self.phase!r}; allowed is one. "
                 "Note that masks.step finishes by itself, at `until` or once the masks are stable."
             )
         self._require_ours(optimizer)
@@ -218,7 +218,7 @@ class SparseMasks:
             digest.update(unit_mask.cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def baked_state_dict(self) -> dict[str, Tensor]:
+    def merged_state_dict(self) -> dict[str, Tensor]:
         """The model's state dict with the weights that it computes with, whole; loads strictly into the plain model."""
         state = self._model.state_dict()
         for name, value in state.items():
@@ -280,12 +280,12 @@ class SparseMasks:
         before.end(optimizer)
         self._finished = True
         if exit == "sparse":
-            self._phase = SparsePhase(before.weights, unit_masks, before.reborn, optimizer)
+            self._phase = SparsePhase(before.weights, unit_masks, before.regrown, optimizer)
             return
         dead = [w.tiling.expand(~mask) for w, mask in zip(before.weights, unit_masks, strict=True)]
         write_zeros(before.weights, dead, optimizer)
-        before.reborn.add(dead)
-        self._phase = DensePhase(before.weights, before.reborn)
+        before.regrown.add(dead)
+        self._phase = DensePhase(before.weights, before.regrown)
 
 
 def _owners(model: nn.Module) -> list[tuple[nn.Module, str]]:

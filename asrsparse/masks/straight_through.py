@@ -1,11 +1,11 @@
 """Masks that follow the weights in each step, while all weights stay and are trained: mostly for N:M sparsity.
 
 The model computes with the largest weights alone, and the others keep their values, so that they may return. Two ways
-to train those: SR-STE passes the gradient straight through the mask and pulls them towards zero; a decaying mask lets
-ever less of them through. At the exit, they are zeroed as with any other method.
+to train those: SR-STE passes the gradient straight through the mask and adds a weight decay; a decaying mask lets ever
+less of them through. At the exit, they are zeroed as with any other method.
 
-The pull is the gradient of a term of the loss (`penalty`), so that it counts the same where a scaler scales the loss,
-or accumulation divides it.
+The weight decay is the gradient of a term of the loss (`penalty`), so that it counts the same where a scaler scales the
+loss, or accumulation divides it.
 """
 
 from abc import abstractmethod
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.allocation import NM, Allocation
-from asrsparse.masks.mask_changes import Churn
+from asrsparse.masks.mask_changes import MaskChanges
 from asrsparse.masks.parametrized_phase import ParametrizedPhase
 from asrsparse.masks.phases import Phase, all_ones
-from asrsparse.masks.saliency import Magnitude, Seen
+from asrsparse.masks.saliency import MagnitudeSaliency, SaliencyInputs
 from asrsparse.masks.settings import MaskSettings
 from asrsparse.masks.sharding import full, shard_like, total
 from asrsparse.masks.weights import Weight
@@ -58,7 +58,7 @@ class FollowingMask(MaskSettings):
 
     @abstractmethod
     def decay(self) -> float:
-        """The pull of a dropped weight w towards zero: its gradient gets w times this; 0 for none."""
+        """Returns the weight decay of dropped weights: the gradient of a dropped w gets w times this; 0 for none."""
 
     @abstractmethod
     def leak(self, share: float) -> float:
@@ -74,20 +74,20 @@ class FollowingMask(MaskSettings):
 class SRSTE(FollowingMask):
     """Sparse-refined straight-through estimator: w <- w - lr (dL/dw~ + lambda_W (1 - m) w), w~ = m w.
 
-    SR-STE, https://arxiv.org/abs/2102.04010; with any optimiser, the pull is added to the gradient.
+    SR-STE, https://arxiv.org/abs/2102.04010; with any optimiser, the weight decay is added to the gradient.
 
     Args:
-        pull: lambda_W, the pull of dropped weights towards zero.
+        weight_decay: lambda_W, the weight decay of dropped weights, on top of the optimiser's own.
     """
 
-    pull: float = 2e-4
+    weight_decay: float = 2e-4
 
     def decay(self) -> float:
-        """lambda_W."""
-        return self.pull
+        """Returns lambda_W."""
+        return self.weight_decay
 
     def leak(self, share: float) -> float:
-        """Nothing of dropped weights is heard."""
+        """Returns 0: the model computes without the dropped weights."""
         return 0.0
 
     @property
@@ -174,7 +174,7 @@ class FollowingPhase(ParametrizedPhase):
     """
 
     def __init__(self, settings: FollowingMask, weights: Sequence[Weight]) -> None:
-        super().__init__(settings, weights, Churn(settings.check_every), settings.stable_share)
+        super().__init__(settings, weights, MaskChanges(settings.check_every), settings.stable_share)
         self.settings = settings
         self._leak = torch.tensor(settings.leak(0.0))
         self._masks = [LeakyMask(weight, self._leak, settings) for weight in weights]
@@ -191,13 +191,13 @@ class FollowingPhase(ParametrizedPhase):
         return [mask.unit_mask for mask in self._masks]
 
     def penalty(self) -> Tensor:
-        """Half the squares of dropped weights times the pull, whose gradient is the pull."""
-        pull = self.settings.decay()
-        if pull == 0.0 or not self.is_open:
+        """Returns half the squares of dropped weights times their weight decay; the gradient of that is the decay."""
+        weight_decay = self.settings.decay()
+        if weight_decay == 0.0 or not self.is_open:
             return super().penalty()
         pairs = zip(self.weights, self._masks, strict=True)
         squares = [_sum_of_squares(weight, mask.unit_mask) for weight, mask in pairs]
-        return 0.5 * pull * torch.stack(squares).sum()
+        return 0.5 * weight_decay * torch.stack(squares).sum()
 
     @torch.no_grad()
     def step(self, progress: float, optimizer: Optimizer) -> bool:
@@ -208,7 +208,7 @@ class FollowingPhase(ParametrizedPhase):
             return False
         self._leak.fill_(self.settings.leak(self.settings.share(progress)))
         self._follow()
-        self._churn.check(progress - self.settings.start, self.unit_masks)
+        self._changes.check(progress - self.settings.start, self.unit_masks)
         return progress >= self.settings.until
 
     @torch.no_grad()
@@ -228,7 +228,7 @@ class FollowingPhase(ParametrizedPhase):
         names = [weight.name for weight in self.weights]
         return {
             "unit_masks": dict(zip(names, self.unit_masks(), strict=True)),
-            "churn": self._churn.state_dict(),
+            "churn": self._changes.state_dict(),
             "leak": self._leak.item(),
             "open": self.is_open,
         }
@@ -239,7 +239,7 @@ class FollowingPhase(ParametrizedPhase):
             self._open()
         for weight, mask in zip(self.weights, self._masks, strict=True):
             mask.unit_mask.copy_(state["unit_masks"][weight.name])
-        self._churn.load_state_dict(state["churn"])
+        self._changes.load_state_dict(state["churn"])
         self._leak.fill_(state["leak"])
 
     @torch.no_grad()
@@ -250,8 +250,8 @@ class FollowingPhase(ParametrizedPhase):
     def _follow(self) -> None:
         """Masks the smallest weights."""
         values = [full(weight.parameter.detach()) for weight in self.weights]
-        seen = Seen(values, [], [weight.tiling for weight in self.weights], torch.Generator())
-        chosen = self.settings.allocation.choose(self.weights, Magnitude()(seen), self.settings.density)
+        inputs = SaliencyInputs(values, [], [weight.tiling for weight in self.weights], torch.Generator())
+        chosen = self.settings.allocation.choose(self.weights, MagnitudeSaliency()(inputs), self.settings.density)
         for mask, unit_mask in zip(self._masks, chosen, strict=True):
             mask.unit_mask.copy_(unit_mask)
 
