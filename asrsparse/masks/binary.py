@@ -1,11 +1,14 @@
 """Masks of zeros and ones, chosen by scores: once (random, SNIP, magnitude), or again and again (SET, RigL, GraNet).
 
-A method is a choice of four things: the score of the first masks, the score that says what is dropped, the one that
-says what grows in its place, and how the density and the share that is replaced change. `BinaryMask` takes them all;
-the methods of the literature (`methods.py`) are the same settings with other defaults.
+A method is a choice of four things: the saliency of the first masks, the one that decides which weights are dropped,
+the one that decides which are regrown in their place, and how the density and the replaced share change. `BinaryMask`
+takes them all; the methods of the literature (`methods.py`) are the same settings with other defaults.
 
 Gradients come from the step before a choice, taken where they arrive, with the weights that are masked out at zero, and
 are summed over batches that are accumulated and over ranks. All ranks draw the same random numbers.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
 from collections.abc import Sequence
@@ -28,18 +31,19 @@ from asrsparse.schedules import Constant, Cubic, Schedule
 
 @dataclass(frozen=True, kw_only=True)
 class BinaryMask(MaskSettings):
-    """Masks of zeros and ones by any scores.
+    """A method with masks of zeros and ones by any saliencies.
 
     Args:
         density: The share of the masked parameters that stays, in (0, 1].
         initial_density: The density at `start`, which then falls as a cubic to `density`; None for `density` at once.
-        first: The score of the first masks.
-        keep: The score by which weights stay when masks are chosen again.
-        grow: The score by which others take the place of those replaced.
-        replaced_share: The share of the kept weights that is replaced, by the share of the phase that is done.
+        first: The saliency of the first masks.
+        keep: The saliency by which weights stay when masks are chosen again.
+        grow: The saliency by which others are regrown in the place of those replaced.
+        replaced_share: The share of the kept weights that is replaced, as a function of the share of the phase that is
+            done.
         every: The share of training between two choices, the last one at least that long before `until`; None for no
             second choice.
-        seed: Of the random scores; given to all ranks alike.
+        seed: The seed of random saliencies; all ranks must have the same.
 
     Raises:
         ValueError: If a value is outside its range.
@@ -65,23 +69,23 @@ class BinaryMask(MaskSettings):
             )
 
     def begin(self, model: nn.Module) -> Phase:
-        """Chooses the first masks, at once or when their time comes."""
+        """Enters the phase of this method; with `start=0` and no need of gradients it chooses the first masks."""
         return BinaryPhase(self, self.take_weights(model, self.density))
 
     def density_at(self, progress: float) -> float:
-        """The density to choose at this progress of training."""
+        """Returns the density to choose at this progress of training."""
         if self.initial_density is None:
             return self.density
         return Cubic(self.initial_density, self.density)(self._share_of_choices(progress))
 
     def choose(self, weights: Sequence[Weight], inputs: SaliencyInputs, progress: float) -> list[Tensor]:
-        """The first masks: bool, each of its weight's units; True = keep."""
+        """Returns the first masks, bool, (U...) for each weight; True = keep."""
         return self.allocation.choose(weights, self.first(inputs), self.density_at(progress))
 
     def choose_again(
         self, weights: Sequence[Weight], inputs: SaliencyInputs, alive: Sequence[Tensor], progress: float
     ) -> list[Tensor]:
-        """The masks after those that are `alive` now: drops by `keep`, then fills up by `grow`."""
+        """Returns the masks after those that are `alive` now: drops by `keep`, then fills up by `grow`."""
         density, replaced = self.density_at(progress), self.replaced_share(self._share_of_choices(progress))
         worth = [score.masked_fill(~mask, -torch.inf) for score, mask in zip(self.keep(inputs), alive, strict=True)]
         survivors = self.allocation.choose(weights, worth, density * (1.0 - replaced))
@@ -91,20 +95,20 @@ class BinaryMask(MaskSettings):
         return self.allocation.choose(weights, wanted, density)
 
     def needs_gradient(self, is_first: bool, progress: float) -> bool:
-        """Whether a choice of masks looks at gradients."""
+        """Returns whether a choice of masks uses gradients."""
         if is_first:
             return self.first.needs_gradient
         replaces = self.replaced_share(self._share_of_choices(progress)) > 0.0
         return self.keep.needs_gradient or (replaces and self.grow.needs_gradient)
 
     def _share_of_choices(self, progress: float) -> float:
-        """The share of the time between the first choice and the last one."""
+        """Returns the share of the time between the first choice and the last one that is over, in [0, 1]."""
         last = self.until - (self.every or 0.0)
         return min(max((progress - self.start) / (last - self.start), 0.0), 1.0) if last > self.start else 1.0
 
 
 class BinaryPhase(SparsePhase):
-    """The time in which a `BinaryMask` chooses.
+    """The phase in which a `BinaryMask` chooses.
 
     Args:
         settings: The method.
@@ -125,7 +129,7 @@ class BinaryPhase(SparsePhase):
         return "sparse" if self.num_checks else "dense"
 
     def step(self, progress: float, optimizer: Optimizer) -> bool:
-        """Chooses masks where it is time, and says when the phase is over."""
+        """Chooses masks if a choice is due; returns whether the phase is over."""
         if self.num_checks:
             super().step(progress, optimizer)
         if self._collecting or self._is_due(progress):
@@ -133,19 +137,19 @@ class BinaryPhase(SparsePhase):
         return progress >= self.settings.until and not self._collecting
 
     def state_dict(self) -> dict[str, Any]:
-        """The masks, and how many times they were chosen."""
+        """Returns the masks, and how many times they were chosen."""
         own = {"num_checks": self.num_checks, "collecting": self._collecting, "changed_share": self.changed_share}
         return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state` was taken."""
+        """Restores what `state_dict` returned."""
         super().load_state_dict(state)
         self.num_checks, self.changed_share = state["num_checks"], state["changed_share"]
         if state["collecting"]:
             self._collect()
 
     def _is_due(self, progress: float) -> bool:
-        """Whether it is time for the first choice or, from then on, one for each `every`."""
+        """Returns whether the first choice is due or, after it, the next one, by `every`."""
         start, every, until = self.settings.start, self.settings.every, self.settings.until
         if self.num_checks == 0:
             return progress >= start
@@ -164,7 +168,7 @@ class BinaryPhase(SparsePhase):
             zeros.collect()
 
     def _choose(self, progress: float, optimizer: Optimizer | None) -> None:
-        inputs = self._see()
+        inputs = self._saliency_inputs()
         if not all(torch.isfinite(gradient).all() for gradient in inputs.gradients):
             self._collect()  # as after a step that a gradient scaler skipped
             return
@@ -179,7 +183,7 @@ class BinaryPhase(SparsePhase):
         passed = int((progress - self.settings.start) / every) if every is not None else 0
         self.num_checks = max(self.num_checks, passed) + 1
 
-    def _see(self) -> SaliencyInputs:
+    def _saliency_inputs(self) -> SaliencyInputs:
         gradients = [_gradient(zeros) for zeros in self._zeros] if self._collecting else []
         self._collecting = False
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.num_checks)
@@ -188,13 +192,13 @@ class BinaryPhase(SparsePhase):
 
 
 def _gradient(zeros: FixedZeros) -> Tensor:
-    """The gradient of a whole weight over the batches of all ranks, the same on each; FSDP2 has averaged its parts."""
+    """Returns the gradient of a whole weight over the batches of all ranks, the same on each (averaged by FSDP2)."""
     if is_sharded(zeros.weight.parameter):
         return join_like(zeros.collected(), zeros.weight.parameter)
     return sum_over_ranks(zeros.collected())
 
 
 def _changed_share(weights: Sequence[Weight], before: Sequence[Tensor], now: Sequence[Tensor]) -> float:
-    """The share of masked parameters whose bit changed."""
+    """Returns the share of masked parameters whose bit changed, in [0, 1]."""
     changed = sum(int((b != n).sum()) * w.parameters_per_unit for w, b, n in zip(weights, before, now, strict=True))
     return changed / sum(weight.size for weight in weights)

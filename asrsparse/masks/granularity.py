@@ -1,7 +1,10 @@
 """What a mask keeps or drops at once: single weights, blocks of them, or whole units of the model.
 
 A granularity lists the weights of a model that can be masked, and gives each the tile that is its unit. N:M sparsity is
-not one of them: its units are single weights, and `allocate.NM` says how many of them are kept where.
+not one of them: its units are single weights, and `allocation.NM` says how many of them are kept where.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
 import math
@@ -20,7 +23,16 @@ class Granularity(ABC):
 
     @abstractmethod
     def weights(self, model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> list[Weight]:
-        """The weights to mask, with their tiles; see `weights.select` for the patterns and the errors."""
+        """Returns the weights to mask, with their tilings.
+
+        Args:
+            model: Any module.
+            include: Patterns of weights to mask, see `weights.select`.
+            exclude: Patterns of weights to leave dense.
+
+        Raises:
+            ValueError: If a pattern matches nothing, or no weight is left.
+        """
 
 
 @dataclass(frozen=True)
@@ -28,7 +40,7 @@ class SingleWeights(Granularity):
     """Each weight on its own. Simulated sparsity: zeros are multiplied like any other number."""
 
     def weights(self, model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> list[Weight]:
-        """All linear and convolutional weights that the patterns choose."""
+        """Returns all linear and convolutional weights that the patterns choose, each weight a unit of its own."""
         return select(find_weights(model), include, exclude)
 
 
@@ -36,7 +48,7 @@ class SingleWeights(Granularity):
 class Blocks(Granularity):
     """Blocks of `rows` x `columns` weights: outputs x inputs, with the whole kernel of a convolution.
 
-    Simulated sparsity here, but of a structure for which other people's kernels exist.
+    The zeros are multiplied here like any other number; other libraries have kernels that skip blocks of zeros.
 
     Args:
         rows: Output features of a block.
@@ -56,7 +68,7 @@ class Blocks(Granularity):
             )
 
     def weights(self, model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> list[Weight]:
-        """All linear and convolutional weights that the patterns choose.
+        """Returns all linear and convolutional weights that the patterns choose, cut into blocks.
 
         Raises:
             ValueError: If a block does not divide one of them.
@@ -79,18 +91,18 @@ class Blocks(Granularity):
 class Structured(Granularity):
     """Hidden units of feed-forward modules, attention heads, channels of convolution modules.
 
-    Each unit is heard through input columns of one weight, its gate, and it is these that the mask drops; the names
-    that patterns match are those of the gates. What feeds a dropped unit gets no gradient, and does nothing.
+    All that a unit computes passes through input columns of one weight, its gate, and it is these that the mask drops;
+    the names that patterns match are those of the gates. What feeds a dropped unit gets no gradient and has no effect.
     `compact(model)` then makes the layers smaller, on any device.
 
     Args:
-        kinds: Which kinds of units are looked for.
+        kinds: The kinds of units to look for.
     """
 
     kinds: Sequence[UnitKind] = DEFAULT_KINDS
 
     def weights(self, model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> list[Weight]:
-        """The gates that the patterns choose.
+        """Returns the gates that the patterns choose, in units of their input columns.
 
         Raises:
             ValueError: As `weights.select`; also if the model has no such units.

@@ -1,4 +1,8 @@
-"""How much masks still change."""
+"""Measures how much masks still change.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,15 +31,15 @@ class MaskChanges:
         self.check_every = check_every
         self.num_checks = 0
         self.changed_share = 1.0
-        """1.0 before the second check."""
+        """The share of bits that changed between the last two checks, in [0, 1]; 1.0 before the second check."""
         self._checked: list[Tensor] = []
 
     def check(self, share: float, masks_now: Callable[[], Sequence[Tensor]]) -> None:
         """Compares the masks with those of the last check, if the next one is due.
 
         Args:
-            share: What is done of that of which `check_every` is a share.
-            masks_now: Gives the masks: bool, any number of tensors.
+            share: The share of the phase, or of the training, that is done.
+            masks_now: Returns the masks: bool, any number of tensors.
         """
         num_checks = int(share / self.check_every)
         if num_checks == self.num_checks:
@@ -48,10 +52,10 @@ class MaskChanges:
         self._checked, self.num_checks = [mask.clone() for mask in masks], num_checks
 
     def state_dict(self) -> dict[str, Any]:
-        """The masks at the last check, and what it found."""
+        """Returns the masks at the last check, and what it found."""
         return {"num_checks": self.num_checks, "changed_share": self.changed_share, "checked": list(self._checked)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state` was taken."""
+        """Restores what `state_dict` returned."""
         self.num_checks, self.changed_share = state["num_checks"], state["changed_share"]
         self._checked = [mask.clone() for mask in state["checked"]]

@@ -1,6 +1,6 @@
 """The methods of the literature: each is `BinaryMask` with other defaults, and may take either exit.
 
-method         first masks   dropped by      grown by    density       from a given share of training to another
+method         first masks   dropped by      regrown by  density       from a given share of training to another
 RandomMask     random                                    constant      0 to 1
 SNIP           |w g|                                     constant      0 to 1
 MagnitudeMask  |w|                                       constant      0.25 to 1
@@ -32,7 +32,7 @@ class RandomMask(BinaryMask):
 
 @dataclass(frozen=True, kw_only=True)
 class SNIP(BinaryMask):
-    """What the loss is most sensitive to at the start stays (https://arxiv.org/abs/1810.02340).
+    """Keeps the weights to which the loss is most sensitive at the start (https://arxiv.org/abs/1810.02340).
 
     The gradient is that of the first step, which is made with all weights.
     """
@@ -43,7 +43,7 @@ class SNIP(BinaryMask):
 
 @dataclass(frozen=True, kw_only=True)
 class MagnitudeMask(BinaryMask):
-    """One-shot magnitude pruning: at `start`, the largest weights stay."""
+    """One-shot magnitude pruning: from `start` on, the weights that are largest then stay."""
 
     first: Saliency = field(default_factory=MagnitudeSaliency)
     start: float = 0.25
@@ -51,7 +51,10 @@ class MagnitudeMask(BinaryMask):
 
 @dataclass(frozen=True, kw_only=True)
 class GMP(BinaryMask):
-    """Gradual magnitude pruning (https://arxiv.org/abs/1710.01878), from 25 % to 75 % of training (2501.12486)."""
+    """Gradual magnitude pruning (https://arxiv.org/abs/1710.01878), from 25 % to 75 % of training.
+
+    The schedule of the density is Equation 1 of that paper; the times are those of https://arxiv.org/abs/2501.12486.
+    """
 
     first: Saliency = field(default_factory=MagnitudeSaliency)
     initial_density: float | None = 1.0
@@ -62,7 +65,7 @@ class GMP(BinaryMask):
 
 @dataclass(frozen=True, kw_only=True)
 class SET(BinaryMask):
-    """The smallest weights make room for random ones (https://arxiv.org/abs/1707.04780)."""
+    """Replaces the smallest weights by random ones, again and again (https://arxiv.org/abs/1707.04780)."""
 
     replaced_share: Schedule = field(default_factory=lambda: Constant(0.3))
     every: float | None = 0.02
@@ -70,7 +73,7 @@ class SET(BinaryMask):
 
 @dataclass(frozen=True, kw_only=True)
 class RigL(BinaryMask):
-    """The smallest weights make room for those of the largest gradient (https://arxiv.org/abs/1911.11134)."""
+    """Replaces the smallest weights by those of the largest gradient, ever fewer (https://arxiv.org/abs/1911.11134)."""
 
     grow: Saliency = field(default_factory=GradientSaliency)
     replaced_share: Schedule = field(default_factory=lambda: Cosine(0.3))
@@ -80,7 +83,7 @@ class RigL(BinaryMask):
 
 @dataclass(frozen=True, kw_only=True)
 class MEST(BinaryMask):
-    """Weights of small magnitude and gradient make room for random ones, ever fewer (https://arxiv.org/abs/2110.14032).
+    """Replaces weights of small magnitude and gradient by random ones, ever fewer (https://arxiv.org/abs/2110.14032).
 
     This is the paper's elastic mutation; its soft memory bound, which grows before it drops, is left out.
     """
@@ -92,7 +95,7 @@ class MEST(BinaryMask):
 
 @dataclass(frozen=True, kw_only=True)
 class GraNet(BinaryMask):
-    """Gradual pruning, in which pruned weights are replaced by those of largest gradient (2106.10404)."""
+    """Gradual pruning with regrowth by the largest gradient (GraNet, https://arxiv.org/abs/2106.10404)."""
 
     initial_density: float | None = 1.0
     grow: Saliency = field(default_factory=GradientSaliency)

@@ -1,4 +1,4 @@
-"""The part that is common to phases in which a mask stands before each weight, as a parametrisation."""
+"""The base of the phases in which a mask stands before each weight, as a parametrisation."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from asrsparse.masks.weights import Weight
 
 
 class ParametrizedPhase(Phase):
-    """A phase with masks before the weights, once it is open, and with checks of whether they are stable.
+    """A phase in which masks stand before the weights from `start` on, with checks of whether they are stable.
 
     Args:
-        settings: The method's.
+        settings: The method.
         weights: The weights that get a mask.
-        changes: Checks the masks.
-        stable_share: They are stable once at most this share of their bits has changed between two checks.
+        changes: Measures how much the masks change.
+        stable_share: The masks are stable once at most this share of their bits has changed between two checks.
     """
 
     def __init__(
@@ -39,21 +39,25 @@ class ParametrizedPhase(Phase):
 
     @property
     def changed_share(self) -> float:  # type: ignore[override]
-        """Of the last check."""
+        """The share of mask bits that changed between the last two checks."""
         return self._changes.changed_share
 
     @property
     def num_checks(self) -> int:  # type: ignore[override]
-        """Until now."""
+        """The number of checks until now."""
         return self._changes.num_checks
 
     @property
     def is_stable(self) -> bool:  # type: ignore[override]
-        """Whether hardly a bit changed between the last two checks."""
+        """Whether at most `stable_share` of the bits changed between the last two checks."""
         return self.changed_share <= self._stable_share
 
     def bind(self) -> None:
-        """Masks that are to come cannot be put before weights that are sharded by then."""
+        """Checks that the masks stand before the weights already, as they cannot be put before sharded ones.
+
+        Raises:
+            ValueError: If a mask does not stand before its weight yet.
+        """
         super().bind()
         for weight in () if self.is_open else self.weights:
             require_whole(weight)
@@ -64,5 +68,5 @@ class ParametrizedPhase(Phase):
             masked.remove()
 
     def _put_before_weights(self, masks: Sequence[nn.Module]) -> None:
-        """Opens the phase, with a parametrisation for each weight."""
+        """Puts a parametrisation before each weight."""
         self._masked = [ParametrizedWeight(weight, mask) for weight, mask in zip(self.weights, masks, strict=True)]

@@ -12,16 +12,17 @@ from torch.sparse import to_sparse_semi_structured
 from asrsparse.masks.layers import LAYER_TYPES, weight_of
 
 MULTIPLE = 16
-"""Both dimensions of a weight are a multiple of it (torch 2.11, `SparseSemiStructuredTensorCUSPARSELT`)."""
+"""A number of which both dimensions of a weight are multiples (torch 2.11, `SparseSemiStructuredTensorCUSPARSELT`)."""
 
 DTYPES = (torch.bfloat16, torch.float16)
-"""What a weight may be made of (the same; its int8 and float8 are for quantised models)."""
+"""The allowed types of weights (of the same class; its int8 and float8 are for quantised models)."""
 
 MIN_CAPABILITY = (8, 0)
+"""The lowest compute capability of a GPU with sparse tensor cores (Ampere)."""
 
 
 def to_semi_structured(model: nn.Module) -> list[str]:
-    """Puts torch's semi-structured tensors in place of the 2:4 weights of a model's linear layers, for inference.
+    """Replaces the 2:4 weights of a model's linear layers by torch's semi-structured tensors, for inference.
 
     Layers whose weights hold no 2:4 zeros stay as they are, as do those of which a dimension is no multiple of 16. To
     leave others out, call this on parts of the model.
@@ -51,10 +52,10 @@ def to_semi_structured(model: nn.Module) -> list[str]:
 
 
 def is_two_of_four(weight: Tensor) -> bool:
-    """Whether at most two of every four neighbouring inputs of each output are not zero.
+    """Returns whether at most two of every four neighbouring inputs of each output are not zero.
 
     Args:
-        weight: (outputs, inputs).
+        weight: The weight of a linear layer, (O, I): outputs, inputs.
 
     Example:
         >>> is_two_of_four(torch.tensor([[1.0, 0.0, 0.0, 2.0, 0.0, 0.0, 3.0, 0.0]]))

@@ -1,4 +1,4 @@
-"""What all mask methods let a user set."""
+"""The arguments that all mask methods have."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,9 +23,9 @@ class MaskSettings:
         include: Patterns of weights to mask, see `weights.select`.
         exclude: Patterns of weights to leave dense. For a recogniser of ESPnet parts, leave out the subsampling and the
             output layers: `["encoder.embed.*|ctc.*|decoder.output_layer.*"]`.
-        granularity: What is kept or dropped at once.
-        allocation: How the density is shared out over the weights.
-        regrowth_warmup: Optimiser steps in which weights that come back warm up.
+        granularity: What is kept or dropped at once: single weights, blocks, or whole units of the model.
+        allocation: How the density is distributed over the weights.
+        regrowth_warmup: The optimiser steps in which the learning rate of regrown weights rises to that of the others.
 
     Raises:
         ValueError: If a value is outside its range.
@@ -52,7 +52,7 @@ class MaskSettings:
             raise wrong("regrowth_warmup", self.regrowth_warmup, "are optimiser steps from 0 on")
 
     def take_weights(self, model: nn.Module, density: float | None) -> list[Weight]:
-        """The weights to mask, from now on under the masks of this method alone.
+        """Returns the weights to mask, which no other method may mask from here on.
 
         Raises:
             ValueError: If the patterns, the granularity or the density do not fit the model, or it has masks already.
@@ -64,7 +64,7 @@ class MaskSettings:
         return weights
 
     def share(self, progress: float) -> float:
-        """The share of the phase that is done, in [0, 1]; 0 before `start`."""
+        """Returns the share of the phase that is done, in [0, 1]; 0 before `start`."""
         if progress >= self.until:
             return 1.0
         return max(0.0, (progress - self.start) / (self.until - self.start)) if progress > self.start else 0.0

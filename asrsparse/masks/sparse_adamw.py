@@ -1,4 +1,8 @@
-"""AdamW that remembers live weights only."""
+"""AdamW that keeps moments of live weights only.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
+"""
 
 import math
 from collections.abc import Callable
@@ -29,18 +33,18 @@ def set_live_weights(parameter: nn.Parameter, live: Tensor | None) -> None:
 
 
 class SparseAdamW(Optimizer):
-    """AdamW (https://arxiv.org/abs/1711.05101, Algorithm 2) whose moments exist for live weights alone.
+    """AdamW (https://arxiv.org/abs/1711.05101, Algorithm 2) that keeps the moments of live weights alone.
 
-    The steps are those of `torch.optim.AdamW`; with fixed masks of density d, the moments take d of its memory, and a
-    byte a weight goes to remembering whose they are. Gathering live weights costs time (`benchmarks/mask_overhead.py`
-    measures both). Where masks move, the moments of weights that stay move along, and new ones begin with none.
+    The steps are those of `torch.optim.AdamW`; with fixed masks of density d, the moments take d of its memory, and
+    one byte for each weight says whether it is live. Gathering live weights costs time (`benchmarks/mask_overhead.py`
+    measures both). If masks change, weights that stay keep their moments, and new ones begin with zero moments.
 
     Args:
         params: Parameters or groups, as of any optimiser: `masks.param_groups(lr=..., weight_decay=...)`.
-        lr: Learning rate.
-        betas: Decay of the two moments.
-        eps: Added to the root of the second one.
-        weight_decay: Decay of the weights, decoupled from the gradient.
+        lr: The learning rate.
+        betas: The decays of the two moments.
+        eps: A number that is added to the root of the second moment.
+        weight_decay: The weight decay, decoupled from the gradient.
 
     Example:
         >>> from asrsparse.masks import RandomMask, SparseMasks
@@ -65,7 +69,14 @@ class SparseAdamW(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Takes a step with the gradients that are there."""
+        """Takes a step with the gradients of the parameters that have one.
+
+        Args:
+            closure: Computes the loss again, if it is given.
+
+        Returns:
+            The loss of `closure`, or None without one.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -89,7 +100,7 @@ class SparseAdamW(Optimizer):
         parameter.masked_scatter_(live, weights)
 
     def _state_for(self, parameter: nn.Parameter, live: Tensor | None) -> dict[str, Any]:
-        """The moments of those weights that are alive now."""
+        """Returns the state of a parameter, with the moments of those weights that are alive now."""
         state: dict[str, Any] = self.state[parameter]
         alive = (torch.ones_like(parameter, dtype=torch.bool) if live is None else live).flatten()
         if not state:
@@ -106,7 +117,7 @@ class SparseAdamW(Optimizer):
 
 
 def _adamw(weights: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    """One step, in place, of weights, gradient and moments of one shape."""
+    """Takes one step in place, with weights, gradient and moments of one shape."""
     (beta1, beta2), step = group["betas"], float(state["step"])
     state["exp_avg"].lerp_(gradient, 1.0 - beta1)
     state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)

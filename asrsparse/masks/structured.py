@@ -14,6 +14,9 @@ the rest of it holds, and the rest of it gets no gradient. `keep` takes such uni
 
 A kind knows modules by their attributes, ESPnet's by default. Those of another library are named in its fields:
 `FeedForwardUnits("linear1", "linear2")` are the hidden units of `torch.nn.TransformerEncoderLayer`.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
 from abc import ABC, abstractmethod
@@ -40,11 +43,11 @@ class UnitKind(ABC):
 
     @abstractmethod
     def matches(self, module: nn.Module) -> bool:
-        """Whether the module has units of this kind. The other methods are for modules that have."""
+        """Returns whether the module has units of this kind. The other methods are for modules that have."""
 
     @abstractmethod
     def parameters_per_unit(self, module: nn.Module) -> int:
-        """How many parameters vanish with one unit, its gate columns included.
+        """Returns how many parameters leave the model with one unit, its gate columns included.
 
         What is also in another kind's gate counts there alone, so that no parameter counts twice.
         """
@@ -57,15 +60,15 @@ class UnitKind(ABC):
 
         Args:
             module: A module that matches, with plain weights.
-            units: True = keep, bool (number of units,); at least one, as empty layers break kernels.
+            units: True = keep, bool (number of units,); at least one is True, as kernels do not take empty layers.
         """
 
     def columns_per_unit(self, module: nn.Module) -> int:
-        """How many neighbouring input columns of the gate belong to one unit."""
+        """Returns how many neighbouring input columns of the gate belong to one unit."""
         return 1
 
     def gate(self, module: nn.Module) -> nn.Module:
-        """The layer whose input columns let units through."""
+        """Returns the layer whose input columns take in what the units compute."""
         gate: nn.Module = child(module, self.gate_name)
         return gate
 
@@ -85,11 +88,11 @@ class UnitKind(ABC):
         type_of(gate).keep_inputs(gate, kept)
 
     def num_units(self, module: nn.Module) -> int:
-        """The number of units now."""
+        """Returns the number of units that the module has now."""
         return self.num_columns(module) // self.columns_per_unit(module)
 
     def live_units(self, module: nn.Module) -> Tensor:
-        """Which units have a column that is not all zero, bool (number of units,)."""
+        """Returns which units have a column that is not all zero, bool (number of units,)."""
         gate = self.gate(module)
         columns = weight_of(gate).detach().movedim(type_of(gate).input_axis, 0)
         return (columns.reshape(self.num_units(module), -1) != 0).any(dim=1)
@@ -118,18 +121,18 @@ class FeedForwardUnits(UnitKind):
 
     @property
     def gate_name(self) -> str:
-        """The second layer."""
+        """The attribute of the second layer."""
         return self.second
 
     def matches(self, module: nn.Module) -> bool:
-        """Whether it has both linear layers, and one leads into the other."""
+        """Returns whether it has both linear layers, the first with as many outputs as the second has inputs."""
         first, second = children(module, (self.first, self.second))
         if not (kernel_dims_of(first) == kernel_dims_of(second) == 0):
             return False
         return type_of(first).num_outputs(first) == type_of(second).num_inputs(second)
 
     def parameters_per_unit(self, module: nn.Module) -> int:
-        """A row of the first layer with its bias, and a column of the second."""
+        """Counts a row of the first layer with its bias, and a column of the second."""
         first = child(module, self.first)
         return type_of(first).row_size(first) + self.column_size(module)
 
@@ -166,11 +169,11 @@ class AttentionHeads(UnitKind):
 
     @property
     def gate_name(self) -> str:
-        """The layer out of the heads."""
+        """The attribute of the layer out of the heads."""
         return self.output
 
     def matches(self, module: nn.Module) -> bool:
-        """Whether it has the linear layers, all as wide as its heads together."""
+        """Returns whether it has the linear layers, all as wide as its heads together."""
         heads, head_size = getattr(module, self.num_heads, None), getattr(module, self.head_size, None)
         output, *projections = children(module, (self.output, *self.projections))
         if not (isinstance(heads, int) and isinstance(head_size, int) and kernel_dims_of(output) == 0):
@@ -180,11 +183,11 @@ class AttentionHeads(UnitKind):
         return type_of(output).num_inputs(output) == width and all(fit)
 
     def columns_per_unit(self, module: nn.Module) -> int:
-        """The width of a head."""
+        """Returns the width of a head."""
         return int(getattr(module, self.head_size))
 
     def parameters_per_unit(self, module: nn.Module) -> int:
-        """The rows and columns of a head, and its biases of position."""
+        """Counts the rows and columns of a head, and its biases of position."""
         rows = sum(type_of(layer).row_size(layer) for layer in self._projections(module))
         biases: int = sum(bias[0].numel() for bias in present(module, self.position_biases))
         return self.columns_per_unit(module) * (rows + self.column_size(module)) + biases
@@ -225,11 +228,11 @@ class ConvolutionChannels(UnitKind):
 
     @property
     def gate_name(self) -> str:
-        """The second pointwise convolution."""
+        """The attribute of the second pointwise convolution."""
         return self.second
 
     def matches(self, module: nn.Module) -> bool:
-        """Whether it has the three convolutions and a batch norm, on one number of channels."""
+        """Returns whether it has the three convolutions and a batch norm, on one number of channels."""
         *convolutions, norm = children(module, (self.first, self.depthwise, self.second, self.norm))
         if not (all(kernel_dims_of(layer) == 1 for layer in convolutions) and isinstance(norm, nn.BatchNorm1d)):
             return False
@@ -240,7 +243,7 @@ class ConvolutionChannels(UnitKind):
         return first.groups == second.groups == 1 and {doubled, *widths} == {type_of(second).num_inputs(second)}
 
     def parameters_per_unit(self, module: nn.Module) -> int:
-        """Two rows of the first convolution, a filter, what the norm learns, and a column of the second."""
+        """Counts two rows of the first convolution, a filter, the norm's parameters, and a column of the second."""
         first, depthwise, norm = children(module, (self.first, self.depthwise, self.norm))
         learned: int = sum(parameter[0].numel() for parameter in norm.parameters())
         rows = 2 * type_of(first).row_size(first) + type_of(depthwise).row_size(depthwise)
@@ -291,11 +294,11 @@ class SubsamplingChannels(UnitKind):
 
     @property
     def gate_name(self) -> str:
-        """The layer that reads the channels."""
+        """The attribute of the layer that reads the channels."""
         return self.reader
 
     def matches(self, module: nn.Module) -> bool:
-        """Whether it has both layers with nothing but a ReLU between them, on one number of channels."""
+        """Returns whether it has both layers with nothing but a ReLU between them, on one number of channels."""
         convolution, reader = children(module, (self.convolution, self.reader))
         if kernel_dims_of(convolution) != 2 or kernel_dims_of(reader) not in (0, 2):
             return False
@@ -306,12 +309,12 @@ class SubsamplingChannels(UnitKind):
         return fit and convolution.groups == 1 and [type(layer) for layer in between] == [nn.ReLU]
 
     def columns_per_unit(self, module: nn.Module) -> int:
-        """The number of frequencies, where a linear layer reads; else 1."""
+        """Returns the number of frequencies if a linear layer reads the channels, else 1."""
         convolution = child(module, self.convolution)
         return self.num_columns(module) // type_of(convolution).num_outputs(convolution)
 
     def parameters_per_unit(self, module: nn.Module) -> int:
-        """A filter with its bias, and its columns; of a filter that other channels pass through, only the bias."""
+        """Counts a filter with its bias, and its columns; of a filter that reads other channels, only the bias."""
         convolution = child(module, self.convolution)
         is_first = _innermost(module)[0] is convolution
         own = type_of(convolution).row_size(convolution) if is_first else bias_size(convolution)
@@ -341,7 +344,13 @@ DEFAULT_KINDS: tuple[UnitKind, ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """The units of one module; `name` is what the model calls their gate."""
+    """The units of one module.
+
+    Attributes:
+        name: The name of their gate in the model.
+        module: The module that has the units.
+        kind: The kind of the units.
+    """
 
     name: str
     module: nn.Module
@@ -349,7 +358,7 @@ class Units:
 
 
 def find_units(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> list[Units]:
-    """The modules of a model that have units, in the model's order.
+    """Returns the modules of a model that have units, in the model's order.
 
     Left alone are modules that share a parameter with others: they would no longer share it.
 
@@ -373,7 +382,7 @@ def find_units(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> l
 
 
 def _innermost(module: nn.Module) -> list[nn.Module]:
-    """The layers of a module that hold no others, in order; what stands before their weights does not count."""
+    """Returns the layers of a module that hold no others, in order; masks before their weights do not count."""
     return [
         layer
         for name, layer in module.named_modules()

@@ -1,4 +1,8 @@
-"""Makes the layers of a module smaller: what kinds of units (`structured`) have in common."""
+"""Steps by which layers and modules get smaller, whatever their type: parts by path, indices of units, parameters.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
+"""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -9,23 +13,23 @@ from torch import Tensor, nn
 
 
 def child(module: nn.Module, path: str) -> Any:
-    """What a module holds under an attribute, or under several joined by dots; None if there is no such thing."""
+    """Returns what a module holds under an attribute, or under several joined by dots; None if there is nothing."""
     start: Any = module
     return reduce(lambda holder, name: getattr(holder, name, None), path.split("."), start)
 
 
 def children(module: nn.Module, paths: Sequence[str]) -> list[Any]:
-    """`child` for each path."""
+    """Returns `child` for each path."""
     return [child(module, path) for path in paths]
 
 
 def present(module: nn.Module, paths: Sequence[str]) -> list[Any]:
-    """`child` for each path that leads somewhere."""
+    """Returns `child` for each path that exists in the module."""
     return [found for found in children(module, paths) if found is not None]
 
 
 def kept_indices(units: Tensor, num_units: int) -> Tensor:
-    """The numbers of the units to keep.
+    """Returns the indices of the units to keep, int64 (number of those kept,).
 
     Args:
         units: True = keep, bool (num_units,).
@@ -43,7 +47,7 @@ def kept_indices(units: Tensor, num_units: int) -> Tensor:
 
 
 def spread(units: Tensor, size: int) -> Tensor:
-    """The rows or columns of units that have `size` neighbouring ones each.
+    """Returns the indices of the rows or columns of units that have `size` neighbouring ones each.
 
     Example:
         >>> spread(torch.tensor([0, 2]), size=3)
@@ -53,7 +57,14 @@ def spread(units: Tensor, size: int) -> Tensor:
 
 
 def shrink(module: nn.Module, name: str, kept: Tensor, axis: int) -> None:
-    """Puts the kept part of a parameter or buffer in its place, if the module has it."""
+    """Replaces a parameter or buffer, if the module has it, by the part to keep.
+
+    Args:
+        module: The module that holds it.
+        name: The attribute.
+        kept: The indices to keep along the axis, int64 (number of those kept,).
+        axis: The axis along which the part is taken.
+    """
     whole = getattr(module, name, None)
     if whole is None:
         return

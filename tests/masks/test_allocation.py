@@ -116,7 +116,7 @@ def test_global_masks_of_units_of_different_sizes_count_parameters():
         (
             Uniform(),
             1e-4,
-            r"Uniform: got density=0.0001, which leaves 0.weight none of its 96 units .* one unit at least",
+            r"^density: got 0.0001, with which Uniform leaves 0.weight none of its 96 units .* one unit at least",
         ),
         (
             ByPattern({"0.*": 0.1}),

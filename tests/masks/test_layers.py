@@ -86,6 +86,15 @@ class LowRank(nn.Module):
         return inputs @ self.right.T @ self.left.T
 
 
+class FeedForward(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w_1, self.w_2 = LowRank(6, 8, rank=2), LowRank(8, 4, rank=3)
+
+    def forward(self, inputs):
+        return self.w_2(torch.relu(self.w_1(inputs)))
+
+
 @dataclass(frozen=True)
 class LowRankType(LayerType):
     def row_size(self, layer):
@@ -105,19 +114,15 @@ class LowRankType(LayerType):
 
 def test_one_entry_in_the_table_makes_a_layer_known_to_compaction_and_flops(monkeypatch):
     monkeypatch.setitem(LAYER_TYPES, LowRank, LowRankType("out_features", "in_features"))
-    model = nn.ModuleDict({"w_1": LowRank(6, 8, rank=2), "w_2": LowRank(8, 4, rank=3)})
+    model = FeedForward()
     assert list(maskable_layers(model)) == ["w_1.weight", "w_2.weight"]
     assert find_weights(model) == []  # no mask can stand before a product
     inputs = torch.randn(5, 6)
-
-    def run():
-        return model["w_2"](torch.relu(model["w_1"](inputs)))
-
-    flops = count_flops(model, lambda: run().sum(), seconds=1.0)
+    flops = count_flops(model, lambda: model(inputs).sum(), seconds=1.0)
     assert flops.layers == {"w_1.weight": 2.0 * 2 * 5 * (6 * 2 + 2 * 8), "w_2.weight": 3.0 * 2 * 5 * (8 * 3 + 3 * 4)}
     with torch.no_grad():
-        model["w_2"].right[:, 3:] = 0.0
-    before = run()
+        model.w_2.right[:, 3:] = 0.0
+    before = model(inputs)
     assert compact(model, [FeedForwardUnits()]).units == {"w_2": (3, 8)}
-    assert (model["w_1"].left.shape, model["w_2"].right.shape) == ((3, 2), (3, 3))
-    assert torch.allclose(run(), before, atol=1e-6)
+    assert (model.w_1.left.shape, model.w_2.right.shape) == ((3, 2), (3, 3))
+    assert torch.allclose(model(inputs), before, atol=1e-6)
