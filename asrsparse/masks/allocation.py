@@ -1,7 +1,7 @@
 """How a density is distributed over the weights of a model: one setting for all methods.
 
-An allocation picks units by their scores: a method says what a unit is worth (its magnitude, its gradient, its logit,
-a random number), the allocation how many may stay where. Lists go by the weights, in their order.
+An allocation picks units by their scores: a method gives the scores (magnitudes, gradients, logits, random numbers),
+and the allocation says how many units are kept in each weight. Lists have an item for each weight, in one order.
 
 Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
 K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.

@@ -87,8 +87,8 @@ class BinaryMask(MaskSettings):
     ) -> list[Tensor]:
         """Returns the masks after those that are `alive` now: drops by `keep`, then fills up by `grow`."""
         density, replaced = self.density_at(progress), self.replaced_share(self._share_of_choices(progress))
-        worth = [score.masked_fill(~mask, -torch.inf) for score, mask in zip(self.keep(inputs), alive, strict=True)]
-        survivors = self.allocation.choose(weights, worth, density * (1.0 - replaced))
+        scores = [score.masked_fill(~mask, -torch.inf) for score, mask in zip(self.keep(inputs), alive, strict=True)]
+        survivors = self.allocation.choose(weights, scores, density * (1.0 - replaced))
         if replaced == 0.0:
             return survivors
         wanted = [score.masked_fill(mask, torch.inf) for score, mask in zip(self.grow(inputs), survivors, strict=True)]

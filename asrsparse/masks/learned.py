@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.allocation import Allocation, Global
-from asrsparse.masks.mask_changes import MaskChanges
+from asrsparse.masks.mask_changes import STATE_KEY, MaskChanges
 from asrsparse.masks.moments import forget
 from asrsparse.masks.parametrized import SoftMask
 from asrsparse.masks.parametrized_phase import ParametrizedPhase
@@ -198,7 +198,7 @@ class LearnedPhase(ParametrizedPhase):
         names = [weight.name for weight in self.weights]
         return {
             "logits": dict(zip(names, self._full_logits(), strict=True)),
-            "churn": self._changes.state_dict(),
+            STATE_KEY: self._changes.state_dict(),
             "share": self._share,
             "open": self.is_open,
         }
@@ -210,7 +210,7 @@ class LearnedPhase(ParametrizedPhase):
             self._put_before_weights(self._soft_masks)
         for weight, logits in zip(self.weights, self.logits, strict=True):
             local(logits).copy_(part_of(state["logits"][weight.name], logits))
-        self._changes.load_state_dict(state["churn"])
+        self._changes.load_state_dict(state[STATE_KEY])
         self._share = state["share"]
         self._temperature.fill_(self.settings.temperature(self._share))
 

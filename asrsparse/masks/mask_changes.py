@@ -9,11 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
+STATE_KEY = "churn"
+"""The key of the state of `MaskChanges` in checkpoints, by which those of earlier versions load too."""
+
 
 class MaskChanges:
     """The share of mask bits that changed between two checks.
 
-    The sparse architecture divergence of SR-STE (https://arxiv.org/abs/2102.04010), counted in bits.
+    It is the sparse architecture divergence of SR-STE (https://arxiv.org/abs/2102.04010), counted in bits.
 
     Args:
         check_every: The share of the phase, or of the training, between two checks.

@@ -26,6 +26,9 @@ from asrsparse.masks.sharding import full
 from asrsparse.masks.weights import Weight, release
 
 Exit = Literal["dense", "sparse"]
+"""What follows the masks: all weights are trained, or the zeros stay."""
+
+_REGROWN = "reborn"  # the key in checkpoints, by which those of earlier versions load too
 
 
 class MaskMethod(Protocol):
@@ -144,11 +147,11 @@ class DensePhase(Phase):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the regrown weights that still warm up."""
-        return {"reborn": self.regrown.state_dict()}
+        return {_REGROWN: self.regrown.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned."""
-        self.regrown.load_state_dict(state["reborn"])
+        self.regrown.load_state_dict(state[_REGROWN])
 
 
 class SparsePhase(Phase):
@@ -179,9 +182,9 @@ class SparsePhase(Phase):
         """Zeroes what the masks drop; what they keep and did not keep before is trained from zero."""
         triples = list(zip(self.weights, self._unit_masks, unit_masks, strict=True))
         live = [weight.tiling.expand(now) for weight, _, now in triples]
-        born = [weight.tiling.expand(now & ~before.to(now.device)) for weight, before, now in triples]
+        regrown = [weight.tiling.expand(now & ~before.to(now.device)) for weight, before, now in triples]
         self.regrown.drop([~now for now in live])
-        self.regrown.add(born)
+        self.regrown.add(regrown)
         for zeros, now in zip(self._zeros, live, strict=True):
             zeros.set(now, optimizer)
         self._unit_masks = list(unit_masks)
@@ -216,13 +219,13 @@ class SparsePhase(Phase):
     def state_dict(self) -> dict[str, Any]:
         """Returns the masks by the names of their weights, and the regrown weights that still warm up."""
         names = (weight.name for weight in self.weights)
-        return {"unit_masks": dict(zip(names, self._unit_masks, strict=True)), "reborn": self.regrown.state_dict()}
+        return {"unit_masks": dict(zip(names, self._unit_masks, strict=True)), _REGROWN: self.regrown.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned; the optimiser is loaded apart, with dead weights' moments at zero."""
         masks = [state["unit_masks"][w.name].to(w.parameter.device) for w in self.weights]
         self.set_masks(masks, None)
-        self.regrown.load_state_dict(state["reborn"])
+        self.regrown.load_state_dict(state[_REGROWN])
 
 
 def all_ones(weights: Sequence[Weight]) -> list[Tensor]:

@@ -29,21 +29,21 @@ class SparseMasks:
 
     **Works with**
 
-    * `torch.compile`: a mask that comes or goes before a weight makes another model, which is compiled once; no step,
-      moving mask or temperature is. Compile after `attach`.
+    * `torch.compile`: when a mask is put before a weight or removed, the model is compiled again, once; steps, masks
+      that change and temperatures need no compilation. Compile after `attach`.
     * autocast, gradient scalers, accumulated batches, clipping: as without masks. `penalty` is a term of the loss, and
       is scaled and divided with it.
     * copies and `AveragedModel`: their state dicts have the plain names. Averages are of the weights before the mask;
       make them anew when `phase` changes, since the parameters of a module are others then.
     * DDP: masks follow from averaged gradients, and all ranks compare theirs at every choice. Wrap the model after
-      `attach`, and anew when `phase` changes: its reducer would wait for logits that have gone and leave out those
-      that have come. With `find_unused_parameters=True`, an exit needs no new wrapper.
+      `attach`, and anew when `phase` changes: its reducer would wait for logits that are removed, and miss new ones.
+      With `find_unused_parameters=True`, an exit needs no new wrapper.
     * FSDP2: `attach` first, to weights in float32 (lower ones by its `MixedPrecisionPolicy`), `load_state_dict` where a
       run is resumed, then `fully_shard` of blocks and `model`, then the optimiser from `param_groups`. Weights, logits
       and moments are sharded; masks are whole on each rank, as are the weights while masks are chosen: for SRSTE and
       `DecayingMask` in each step, as are the logits of `LearnedMask`. These three must begin with `start=0`; after the
-      exit their modules pass the weights on, and logits are still gathered, until the run is resumed. What tells of
-      masks (`density`, `summary`, `fingerprint`, state dicts) is to be called on all ranks.
+      exit their modules pass the weights through, and logits are still gathered, until the run is resumed. Call what
+      describes masks (`density`, `summary`, `fingerprint`, state dicts) on all ranks.
     """
 
     def __init__(self, model: nn.Module, method: MaskMethod) -> None:

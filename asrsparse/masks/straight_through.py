@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.allocation import NM, Allocation
-from asrsparse.masks.mask_changes import MaskChanges
+from asrsparse.masks.mask_changes import STATE_KEY, MaskChanges
 from asrsparse.masks.parametrized_phase import ParametrizedPhase
 from asrsparse.masks.phases import Phase, all_ones
 from asrsparse.masks.saliency import MagnitudeSaliency, SaliencyInputs
@@ -233,7 +233,7 @@ class FollowingPhase(ParametrizedPhase):
         names = [weight.name for weight in self.weights]
         return {
             "unit_masks": dict(zip(names, self.unit_masks(), strict=True)),
-            "churn": self._changes.state_dict(),
+            STATE_KEY: self._changes.state_dict(),
             "leak": self._leak.item(),
             "open": self.is_open,
         }
@@ -244,7 +244,7 @@ class FollowingPhase(ParametrizedPhase):
             self._open()
         for weight, mask in zip(self.weights, self._masks, strict=True):
             mask.unit_mask.copy_(state["unit_masks"][weight.name])
-        self._changes.load_state_dict(state["churn"])
+        self._changes.load_state_dict(state[STATE_KEY])
         self._leak.fill_(state["leak"])
 
     @torch.no_grad()

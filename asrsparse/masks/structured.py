@@ -1,4 +1,4 @@
-"""Units of a model that can vanish whole: hidden units, attention heads, channels.
+"""Units of a model that can be removed whole: hidden units, attention heads, channels.
 
 All that a unit computes passes through input columns of one weight, its *gate*:
 
@@ -10,7 +10,7 @@ All that a unit computes passes through input columns of one weight, its *gate*:
                          a channel of the last of them                  out.0            F', its frequencies
 
 So a structured mask has to act on the gate alone: a unit whose columns are zero adds nothing to the output, whatever
-the rest of it holds, and the rest of it gets no gradient. `keep` takes such units out: the layers really get smaller.
+the rest of it holds, and the rest of it gets no gradient. `keep` removes such units: the layers get smaller.
 
 A kind knows modules by their attributes, ESPnet's by default. Those of another library are named in its fields:
 `FeedForwardUnits("linear1", "linear2")` are the hidden units of `torch.nn.TransformerEncoderLayer`.
@@ -34,7 +34,7 @@ from asrsparse.masks.surgery import child, children, kept_indices, present, shri
 
 
 class UnitKind(ABC):
-    """A kind of unit: which modules have it, and how a module goes on with some of its units."""
+    """A kind of unit: which modules have it, and how a module shrinks to some of its units."""
 
     @property
     @abstractmethod
