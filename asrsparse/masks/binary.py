@@ -125,7 +125,7 @@ class BinaryPhase(SparsePhase):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """`"sparse"` from the first masks on."""
+        """The name of the phase: `"dense"`, and `"sparse"` from the first masks on."""
         return "sparse" if self.num_checks else "dense"
 
     def step(self, progress: float, optimizer: Optimizer) -> bool:

@@ -46,7 +46,7 @@ class SingleWeights(Granularity):
 
 @dataclass(frozen=True)
 class Blocks(Granularity):
-    """Blocks of `rows` x `columns` weights: outputs x inputs, with the whole kernel of a convolution.
+    """Each block of `rows` x `columns` weights is a unit: outputs x inputs, with the whole kernel of a convolution.
 
     The zeros are multiplied here like any other number; other libraries have kernels that skip blocks of zeros.
 
@@ -89,7 +89,7 @@ class Blocks(Granularity):
 
 @dataclass(frozen=True)
 class Structured(Granularity):
-    """Hidden units of feed-forward modules, attention heads, channels of convolution modules.
+    """Each hidden unit of a feed-forward module, attention head, or channel of a convolution is a unit.
 
     All that a unit computes passes through input columns of one weight, its gate, and it is these that the mask drops;
     the names that patterns match are those of the gates. What feeds a dropped unit gets no gradient and has no effect.

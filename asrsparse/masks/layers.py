@@ -21,7 +21,7 @@ from asrsparse.masks.surgery import shrink
 
 @dataclass(frozen=True)
 class LayerType:
-    """What is to be known about one type of layer; the methods are those of a layer with one weight and one bias.
+    """The adapter of one type of layer; the methods here are those of a layer with one weight and one bias.
 
     Attributes:
         outputs: The layer's attribute with the number of outputs.

@@ -126,7 +126,7 @@ class LearnedPhase(ParametrizedPhase):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """`"learning"` from `start` on."""
+        """The name of the phase: `"dense"`, and `"learning"` from `start` on."""
         return "learning" if self.is_open else "dense"
 
     @property

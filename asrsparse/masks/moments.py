@@ -1,4 +1,4 @@
-"""What an optimiser remembers of a weight (Adam's moments, SGD's momentum), and how it forgets a part of it.
+"""The moments that an optimiser keeps of a weight (Adam's moments, SGD's momentum), and how they are cleared.
 
 Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
 K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.

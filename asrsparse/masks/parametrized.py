@@ -86,7 +86,7 @@ def _soft_mask(logits: Tensor, temperature: Tensor) -> Tensor:
 
 
 class ParametrizedWeight:
-    """One weight of the model behind a parametrisation (a mask), from construction until `remove`.
+    """A weight of the model behind a parametrisation (a mask), from construction until `remove`.
 
     Args:
         weight: The weight.

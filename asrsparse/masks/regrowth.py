@@ -28,7 +28,7 @@ _FADED = 0.95  # Adam's correction of its second moment, from which on a cohort 
 
 @dataclass
 class _Cohort:
-    """Weights of one tensor that were regrown in the same step.
+    """The weights of one tensor that were regrown in the same step.
 
     Attributes:
         number: The number of the tensor among the masked weights.
@@ -160,7 +160,7 @@ def _picked(cohort: _Cohort, is_in: Tensor, before: Tensor) -> _Cohort:
 
 @dataclass(frozen=True)
 class _BiasCorrection:
-    """Adam's division of its moments by 1 - beta^t (https://arxiv.org/abs/1412.6980, Algorithm 1).
+    """The division of Adam's moments by 1 - beta^t (https://arxiv.org/abs/1412.6980, Algorithm 1).
 
     The defaults stand for an optimiser without such a correction.
 

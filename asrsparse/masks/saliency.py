@@ -6,9 +6,10 @@ Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I
 K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from asrsparse.masks.weights import Tiling
 
 @dataclass(frozen=True)
 class SaliencyInputs:
-    """What a saliency may use. Each list has an item for each masked weight, in one order.
+    """The tensors that a saliency may use. Each list has an item for each masked weight, in one order.
 
     Attributes:
         values: The weights now, (O, I, K...) each.
@@ -123,3 +124,23 @@ class MagnitudeAndGradientSaliency:
 def _normalised(scores: Tensor) -> Tensor:
     mean = scores.mean()
     return scores / mean if mean > 0 else scores
+
+
+_OLD_NAMES = {
+    "Gradient": "GradientSaliency",
+    "Magnitude": "MagnitudeSaliency",
+    "MagnitudeAndGradient": "MagnitudeAndGradientSaliency",
+    "Random": "RandomSaliency",
+    "Score": "Saliency",
+    "Seen": "SaliencyInputs",
+    "Sensitivity": "ConnectionSensitivity",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Returns a class by the name that it had in an earlier version, with a warning."""
+    if name not in _OLD_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    message = f"{__name__}.{name} is an old name, which the next release will not know. Write {_OLD_NAMES[name]}."
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return globals()[_OLD_NAMES[name]]

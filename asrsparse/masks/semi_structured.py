@@ -1,4 +1,4 @@
-"""2:4 sparsity as the GPU computes it: torch's own tensors in place of weights of which half are zero.
+"""The 2:4 sparsity that a GPU computes faster: torch's own tensors replace weights of which half are zero.
 
 In a 2:4 weight, two or more of every four neighbouring inputs of each output are zero. NVIDIA's tensor cores skip them
 from compute capability 8.0 (Ampere) on; elsewhere such zeros are multiplied like any other number.

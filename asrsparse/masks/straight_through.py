@@ -75,7 +75,7 @@ class FollowingMask(MaskSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SRSTE(FollowingMask):
-    """Sparse-refined straight-through estimator: w <- w - lr (dL/dw~ + lambda_W (1 - m) w), w~ = m w.
+    """The sparse-refined straight-through estimator: w <- w - lr (dL/dw~ + lambda_W (1 - m) w), w~ = m w.
 
     SR-STE, https://arxiv.org/abs/2102.04010, Equation 9; with any optimiser, the weight decay is added to the gradient.
 
@@ -101,7 +101,7 @@ class SRSTE(FollowingMask):
 
 @dataclass(frozen=True, kw_only=True)
 class DecayingMask(FollowingMask):
-    """Dropped weights fade: they and their gradients are scaled by a factor that decays
+    """A method whose dropped weights fade: they and their gradients are scaled by a factor that decays
     (https://arxiv.org/abs/2402.04744).
 
     Args:
@@ -188,7 +188,7 @@ class FollowingPhase(ParametrizedPhase):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """`"following"` from `start` on."""
+        """The name of the phase: `"dense"`, and `"following"` from `start` on."""
         return "following" if self.is_open else "dense"
 
     def unit_masks(self) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Steps by which layers and modules get smaller, whatever their type: parts by path, indices of units, parameters.
+"""Functions by which layers and modules get smaller, whatever their type is.
 
 Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
 K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
@@ -40,7 +40,7 @@ def kept_indices(units: Tensor, num_units: int) -> Tensor:
     """
     if units.dtype != torch.bool or units.shape != (num_units,) or not units.any():
         raise ValueError(
-            f"keep: got units of {units.dtype} and shape {tuple(units.shape)}, {int(units.count_nonzero())} of them "
+            f"units: got {units.dtype} and shape {tuple(units.shape)}, {int(units.count_nonzero())} of them "
             f"kept; allowed is torch.bool, shape ({num_units},), with at least one True (keep)."
         )
     return units.nonzero().flatten()

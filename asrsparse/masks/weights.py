@@ -143,7 +143,7 @@ def select(weights: Sequence[Weight], include: Sequence[str] = ("*",), exclude: 
     if not chosen:
         types = ", ".join(kind.__name__ for kind in LAYER_TYPES)
         raise ValueError(
-            f"No layer is left to mask: masks go on the trainable weights of {types} (here: {names}), those of "
+            f"No layer is left to mask: masks can be on the trainable weights of {types} (here: {names}), those of "
             f"include={list(include)}, less those of exclude={list(exclude)}. Exclude less, or use DenseMask()."
         )
     return chosen

@@ -25,7 +25,7 @@ _LAST_LAYERS = ("w_2", "linear_out", "pointwise_conv2")
 
 @dataclass(frozen=True)
 class ResidualBranch:
-    """One module whose output a layer adds to its input: (B, T, H) -> (B, T, H).
+    """A module whose output a layer adds to its input: (B, T, H) -> (B, T, H).
 
     Attributes:
         name: The name of the branch in the model.

@@ -26,7 +26,7 @@ from asrsparse.masks.layers import maskable_layers, type_of
 
 @dataclass(frozen=True)
 class Flops:
-    """FLOPs of the training on one second of speech.
+    """The FLOPs of the training on one second of speech.
 
     Attributes:
         layers: The FLOPs of each layer whose weight may have a mask, by the weight's name.

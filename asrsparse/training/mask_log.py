@@ -79,7 +79,7 @@ class MaskLog(L.Callback):
         self._bits = state_dict["bits"]
 
     def _measure(self, module: ASRLightningModule) -> list[dict[str, Any]]:
-        """Rows of `SCHEMA`, in the model's order."""
+        """Returns rows of `SCHEMA`, in the model's order."""
         weight_masks = module.masks.weight_masks()
         bits = {name: packed_bits(weight_mask) for name, weight_mask in weight_masks.items()}
         rows = measure(module.model, weight_masks)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from asrsparse.masks import saliency
 from asrsparse.masks.saliency import (
     ConnectionSensitivity,
     GradientSaliency,
@@ -43,3 +44,10 @@ def test_random_scores_follow_the_generator():
     first, again, other = (RandomSaliency()(inputs((1, 1), seed))[0] for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_an_old_name_works_with_a_warning():
+    with pytest.warns(DeprecationWarning, match=r"saliency.Gradient is an old name, .* Write GradientSaliency\."):
+        assert saliency.Gradient is GradientSaliency
+    assert all(hasattr(saliency, name) for name in saliency._OLD_NAMES)
+    assert not hasattr(saliency, "Value")

@@ -28,6 +28,6 @@ def test_the_numbers_of_the_units_to_keep():
 )
 def test_no_choice_among_the_units_is_refused(units, got):
     with pytest.raises(
-        ValueError, match=rf"keep: got units of {got}; allowed is torch.bool, shape \(7,\), with at least one True"
+        ValueError, match=rf"^units: got {got}; allowed is torch.bool, shape \(7,\), with at least one True"
     ):
         kept_indices(units, 7)
