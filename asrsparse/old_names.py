@@ -26,7 +26,10 @@ TARGETS = {
 }
 """What a `_target_` was called -> what it is called."""
 
-KEYS: dict[str, str] = {}
+KEYS: dict[str, str] = {
+    "masks.method.pull": "masks.method.weight_decay",
+    "masks.method.rebirth_warmup": "masks.method.regrowth_warmup",
+}
 """Dotted keys of the configuration: what they were called -> what they are called."""
 
 

@@ -3,14 +3,14 @@
 
     python benchmarks/compaction.py [--model base] [--density 0.5] [--batch 8] [--seconds 15] [--rounds 5] [--train]
 
-The encoder is that of a configuration. `zeros` has random units of each kind behind closed gates (hidden units, heads,
-channels of the blocks and of the subsampling), `compacted` is the same model without them: both compute the same.
-Random features go through them in turns, in one process, after one turn that does not count. What the subsampling
+The encoder is that of a configuration. `zeros` has random units of each kind zeroed at their gates (hidden units,
+heads, channels of the blocks and of the subsampling), `compacted` is the same model without them: both compute the
+same. Random features go through them in turns, in one process, after one turn that does not count. What the subsampling
 takes of a forward pass is measured apart too. bf16 is under autocast, as in training, and measured where the processor
 computes in it. `--train` measures forward and backward passes too, with dropout.
 
 Seconds are those of a clock, medians over the turns. CPU seconds are those that this process had of the processor, on
-all its threads: the honest figure where others use the machine, and no measure of a GPU.
+all its threads: the fair figure if other programs use the machine, and no measure of a GPU.
 
 On a GPU (`--device cuda`), `2:4` has the two smallest of every four inputs of each linear layer zeroed, whatever the
 density, and torch's semi-structured tensors for weights: forward passes in bf16 only.
@@ -49,20 +49,20 @@ Key = tuple[str, str, str]
 
 
 class Times(NamedTuple):
-    """What a turn took, in seconds."""
+    """The seconds that a turn took."""
 
     clock: float
     cpu: float
 
 
 def build_encoder(model: str) -> nn.Module:
-    """The encoder of a configuration, as training calls it."""
+    """Returns the encoder of a configuration, as training calls it."""
     torch.manual_seed(0)
     return build_model(compose_config([f"model={model}"]), vocab_size=100).encoder
 
 
 def with_zeros(encoder: nn.Module, density: float) -> nn.Module:
-    """A copy that keeps a share of the units of each module; the gates of the others are closed."""
+    """Returns a copy that keeps a share of the units of each module; the gate columns of the others are zero."""
     encoder = copy.deepcopy(encoder)
     generator = torch.Generator().manual_seed(0)
     for units in find_units(encoder):
@@ -73,7 +73,7 @@ def with_zeros(encoder: nn.Module, density: float) -> nn.Module:
 
 
 def with_two_of_four(encoder: nn.Module) -> nn.Module:
-    """A copy whose linear layers are in bf16 and 2:4, on a GPU that skips the zeros."""
+    """Returns a copy whose linear layers are in bf16 and 2:4, for a GPU that skips the zeros."""
     encoder = copy.deepcopy(encoder)
     for layer in encoder.modules():
         if isinstance(layer, nn.Linear) and layer.in_features % 4 == 0:
@@ -84,7 +84,7 @@ def with_two_of_four(encoder: nn.Module) -> nn.Module:
 
 
 def forward(encoder: nn.Module, inputs: tuple[Tensor, Tensor]) -> Tensor:
-    """What decoding does."""
+    """Runs the encoder as decoding does."""
     encoder.eval()
     with torch.inference_mode():
         encoded: Tensor = encoder(*inputs)[0]
@@ -92,32 +92,32 @@ def forward(encoder: nn.Module, inputs: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def subsample(encoder: nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
-    """The part of `forward` before the blocks."""
+    """Runs the part of `forward` before the blocks."""
     encoder.eval()
     with torch.inference_mode():
         encoder.get_submodule("embed")(inputs[0], None)
 
 
 def step(encoder: nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
-    """What training does, but for losses and optimiser."""
+    """Runs the encoder forward and backward, as training does, without losses and optimiser."""
     encoder.train().zero_grad()
     encoder(*inputs)[0].float().square().mean().backward()
 
 
 def precisions(device: str) -> dict[str, Callable[[], AbstractContextManager[object]]]:
-    """The ways to compute that the device has, by name: each opens a context."""
+    """Returns the precisions in which the device can compute, by name: each opens a context."""
     native = resolve_precision("auto", "cpu" if device == "cpu" else "gpu") == "bf16-mixed"
     contexts = {"float32": lambda: torch.autocast(device, enabled=False)}
     return contexts | ({"bf16": lambda: torch.autocast(device, torch.bfloat16)} if native else {})
 
 
 def is_measured(task: str, precision: str, system: str) -> bool:
-    """2:4 weights are in bf16, not trained, and not in the convolutions."""
+    """Returns whether a system is measured: 2:4 weights are in bf16, not trained, and not in the convolutions."""
     return system != "2:4" or (task, precision) == ("forward", "bf16")
 
 
 def times_of(action: Callable[[], object], device: str) -> Times:
-    """How long an action takes, with all that it started on a GPU."""
+    """Returns how long an action takes, with all that it started on a GPU."""
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     wait()
     clock, cpu = time.perf_counter(), time.process_time()
@@ -129,7 +129,7 @@ def times_of(action: Callable[[], object], device: str) -> Times:
 def measure(
     encoders: dict[str, nn.Module], inputs: tuple[Tensor, Tensor], options: argparse.Namespace
 ) -> dict[Key, list[Times]]:
-    """Lets all encoders compute in turns."""
+    """Measures all encoders in turns."""
     contexts = precisions(options.device)
     tasks = {"forward": forward, "subsampling": subsample, **({"forward, backward": step} if options.train else {})}
     keys = [(task, precision, system) for task in tasks for precision in contexts for system in encoders]
@@ -142,12 +142,12 @@ def measure(
 
 
 def largest_difference(one: nn.Module, other: nn.Module, inputs: tuple[Tensor, Tensor]) -> float:
-    """Between the outputs of two encoders, in float32."""
+    """Returns the largest difference between the outputs of two encoders, in float32."""
     return (forward(one, inputs) - forward(other, inputs)).abs().max().item()
 
 
 def speedup(dense: Times, other: Times) -> Times:
-    """How many times as fast the other one is."""
+    """Returns how many times as fast the other one is."""
     return Times(dense.clock / other.clock, dense.cpu / other.cpu)
 
 

@@ -6,8 +6,8 @@
 
 Trains conformers of width 96 by CTC alone, under all combinations of depth, learning rate and warm-up, with each seed:
 the plain model (`dense`), and rows that change one thing of it. All masks end at the same share of training, and all
-weights train on from there; `magnitude` and `random` set theirs at that moment, so that the network is cut without
-having learned under masks. A training has *learned* where the word error rate is below 80 %.
+weights are trained from there; `magnitude` and `random` set their masks at that moment, so that the network is pruned
+without training under masks before. A training has *learned* where the word error rate is below 80 %.
 
 What is trained already is not trained again, so that it may be stopped and called again. Prints a table and one line of
 JSON; leaves RESULTS.md in the folder, with the losses over the epochs in losses.png and the gradient norms of all
@@ -42,11 +42,11 @@ from asrsparse.reports.report import report
 from asrsparse.reports.rows import Row
 
 LEARNED_BELOW = 0.8
-"""The word error rate below which a training counts as one that learned. GRID's sentences have six places, and whoever
-says the most frequent word of each to everything has 84.5 % on the test set: less than 90 % takes no listening."""
+"""The word error rate below which a training counts as one that learned. GRID's sentences have six places, and the
+most frequent word of each place gives 84.5 % on the test set: less than 90 % needs no audio."""
 
 MODEL = ["model.decoder=null", "model.ctc_weight=1.0", "model.encoder.output_size=96", "model.encoder.linear_units=384"]
-"""What all runs share; the rest is the model `tiny`: 4 heads, kernels of 15."""
+"""The overrides that all runs share; the rest is the model `tiny`: 4 heads, kernels of 15."""
 
 ALLOCATION = "masks.method.allocation._target_"
 
@@ -66,7 +66,7 @@ class Run:
 
     @property
     def setting(self) -> str:
-        """What rows are compared under."""
+        """The setting under which rows are compared."""
         return f"{self.depth}x96-lr{self.lr:g}-warmup{self.warmup:g}"
 
     @property
@@ -77,7 +77,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Losses:
-    """How the losses of a run went.
+    """The losses of a run over the epochs.
 
     Attributes:
         train: Of batches, every tenth.
@@ -89,19 +89,19 @@ class Losses:
 
     @property
     def final_train(self) -> float:
-        """The mean over the last epoch's batches."""
+        """The mean over the batches of the last epoch."""
         num_epochs = self.dev[-1][0]
         return statistics.fmean(loss for epoch, loss in self.train if epoch > num_epochs - 1)
 
     @property
     def final_dev(self) -> float:
-        """After the last epoch."""
+        """The loss on dev after the last epoch."""
         return self.dev[-1][1]
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run and what came of it.
+    """A run and its results.
 
     Attributes:
         reach: How much of the gradient reaches the lower blocks, in the end: the median of its norm over the weights of
@@ -120,7 +120,7 @@ class Result:
 
 
 def rows_of(density: float, until: float) -> dict[str, list[str]]:
-    """The overrides of each row; masks keep the share `density` and are gone from the share `until` of training on."""
+    """Returns the overrides of each row: masks keep the share `density`, and end at the share `until` of training."""
     learned = [f"masks.method.target_density={density}", f"masks.method.until={until}"]
     # No check before the end of the phase, which could end it sooner: all masks are to end at the same step.
     msrs = ["masks=learned", *learned, "+masks.method.check_every=1.0", "masks.method.exit=dense"]
@@ -141,13 +141,13 @@ def rows_of(density: float, until: float) -> dict[str, list[str]]:
 
 
 def one_shot(masks: str, density: float, at: float) -> list[str]:
-    """The overrides that cut the network once, at a share of training, and go on with all weights at once."""
+    """Returns the overrides that prune the network once, at a share of training, and train all weights from there."""
     method = {"density": density, "start": at, "until": at, "exit": "dense"}
     return [f"masks={masks}", *(f"masks.method.{key}={value}" for key, value in method.items())]
 
 
 def overrides_of(run: Run, options: argparse.Namespace) -> list[str]:
-    """The configuration of one run."""
+    """Returns the configuration of one run."""
     return [
         *("recipe=grid", "system=full-dense", f"exp_dir={options.exp_dir}", f"name={run.name}", f"seed={run.seed}"),
         *(*MODEL, f"model.encoder.num_blocks={run.depth}"),
@@ -166,7 +166,7 @@ def train(overrides: Sequence[str]) -> bool:
 
 
 def is_done(config: DictConfig) -> bool:
-    """Whether a run of this configuration is scored; asking its three stages would take each some seconds."""
+    """Returns whether a run of this configuration is scored, without the seconds that its three stages take to tell."""
     run_dir = Path(config.run_dir)
     if not (run_dir / "decode_test_ctc_greedy" / "score.json").is_file():
         return False
@@ -174,7 +174,7 @@ def is_done(config: DictConfig) -> bool:
 
 
 def read_losses(run_dir: Path) -> Losses:
-    """The losses that Lightning logged for TensorBoard, by epoch; a run that was resumed has several files of them."""
+    """Returns the losses that Lightning logged for TensorBoard, by epoch; a resumed run has several files of them."""
     events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     dev = [(event.step + 1, event.value) for event in events.Scalars("dev_loss")]
     steps_per_epoch = dev[-1][0] / len(dev)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What masks cost in a training step: seconds and memory, against the dense model.
+"""The cost of masks in a training step: seconds and memory, compared with the dense model.
 
     python benchmarks/mask_overhead.py [--model base] [--batch 8] [--seconds 15] [--rounds 5] [--threads 2]
 
@@ -40,12 +40,12 @@ WARM_UP = 3  # steps that are not counted: the first ones of a process take up t
 
 @dataclass(frozen=True)
 class Row:
-    """What is measured.
+    """One row of the table: a model, its masks and its optimiser.
 
     Attributes:
         masks: Overrides that choose the masks.
-        optimizer: What trains the model.
-        exit: Whether the masks have left already, to dense weights.
+        optimizer: The optimiser's class.
+        exit: Whether the exit to dense weights was taken before the measurement.
     """
 
     masks: list[str]
@@ -54,7 +54,7 @@ class Row:
 
 
 def fixed(density: float) -> list[str]:
-    """The overrides for masks that do not move."""
+    """Returns the overrides for masks that do not change."""
     return ["masks=random", f"masks.method.density={density}"]
 
 
@@ -82,13 +82,13 @@ class Trainee:
 
     @property
     def optimizer_gib(self) -> float:
-        """What the optimiser's state takes."""
+        """Returns the memory of the optimiser's state."""
         tensors = [t for state in self.optimizer.state.values() for t in state.values() if torch.is_tensor(t)]
         return sum(t.numel() * t.element_size() for t in tensors) / 2**30
 
 
 def make(options: argparse.Namespace, row: str) -> Trainee:
-    """A model with the masks of a row, and what it takes to train it."""
+    """Returns a model with the masks of a row, ready to be trained."""
     torch.manual_seed(0)
     config = compose_config([f"model={options.model}", *ROWS[row].masks])
     model = build_model(config, VOCABULARY).train()
@@ -115,7 +115,7 @@ def make(options: argparse.Namespace, row: str) -> Trainee:
 
 
 def make_batch(size: int, seconds: float) -> Batch:
-    """Noise, with random labels."""
+    """Returns a batch of noise, with random labels."""
     generator = torch.Generator().manual_seed(0)
     samples, tokens = int(seconds * SAMPLING_RATE), int(seconds / SECONDS_PER_TOKEN)
     return Batch(
@@ -129,7 +129,7 @@ def make_batch(size: int, seconds: float) -> Batch:
 
 
 def measure(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each step, by row: of the clock, and of the processor. The dense model is measured beside each row."""
+    """Returns the seconds of each step, by row, of the clock and of the processor, each next to a dense step."""
     seconds: dict[str, dict[str, list[float]]] = {row: {"clock": [], "processor": []} for row in options.rows}
     for row in track([row for row in options.rows if row != "dense"], description="Training"):
         trainees = {name: make(options, name) for name in ("dense", row)}
@@ -144,7 +144,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
 
 
 def memory(options: argparse.Namespace, row: str) -> dict[str, float]:
-    """The peak memory of a process that takes two steps, and its optimiser's, in GiB."""
+    """Returns the peak memory of a process that takes two steps, and its optimiser's, in GiB."""
     command = [sys.executable, __file__, "--memory-of", row, "--model", options.model, "--precision", options.precision]
     command += ["--batch", str(options.batch), "--seconds", str(options.seconds), "--threads", str(options.threads)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -152,7 +152,7 @@ def memory(options: argparse.Namespace, row: str) -> dict[str, float]:
 
 
 def print_memory(options: argparse.Namespace, row: str) -> None:
-    """What `memory` reads."""
+    """Prints the line that `memory` reads."""
     trainee = make(options, row)
     for _ in range(2):
         trainee.step()
@@ -161,7 +161,7 @@ def print_memory(options: argparse.Namespace, row: str) -> None:
 
 
 def ratio_to_dense(seconds: dict[str, dict[str, list[float]]], row: str, by: str) -> float:
-    """The median of a row over that of the dense steps that were taken beside it."""
+    """Returns the median of a row divided by that of the dense steps that were taken beside it."""
     values, dense = seconds[row][by], seconds["dense"][by]
     first = max(list(seconds).index(row) - 1, 0) * len(values)
     return statistics.median(values) / statistics.median(dense[first : first + len(values)])

@@ -17,7 +17,7 @@ for step in range(1, 501):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    masks.step(step / 500, optimizer)  # 4: progress; masks move, appear and leave when their time comes
+    masks.step(step / 500, optimizer)  # 4: progress; masks appear, change and end by it
     if step % 100 == 0:
         print(f"step {step}: loss {loss:.4f}, density {masks.density:.1%}, changed {masks.changed_share:.2%}")
 state = {"model": model.state_dict(), "masks": masks.state_dict(), "optimizer": optimizer.state_dict()}

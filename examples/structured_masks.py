@@ -1,4 +1,4 @@
-"""Structured masks: a transformer layer whose hidden units are learned away, and that really gets smaller."""
+"""Structured masks: a transformer layer learns which hidden units it can do without, and gets smaller."""
 
 import torch
 
@@ -6,7 +6,7 @@ from asrsparse.masks import FeedForwardUnits, LearnedMask, SparseMasks, Structur
 
 torch.manual_seed(0)
 model = torch.nn.TransformerEncoderLayer(d_model=32, nhead=4, dim_feedforward=256, dropout=0.0, batch_first=True)
-kinds = [FeedForwardUnits("linear1", "linear2")]  # ESPnet's modules need none: they are the default
+kinds = [FeedForwardUnits("linear1", "linear2")]  # the default are ESPnet's modules
 method = LearnedMask(
     until=0.5,
     target_density=0.25,

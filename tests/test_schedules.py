@@ -38,9 +38,11 @@ def test_schedules_are_values():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match=r"got start=0.0, end=1.0, allowed are positive values. Use Linear"):
+    with pytest.raises(
+        ValueError, match=r"^start and end: got start=0.0 and end=1.0, allowed are positive values. Use Linear"
+    ):
         Geometric(0.0, 1.0)
-    with pytest.raises(ValueError, match=r"got warmup=1.0, allowed is a share of training in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"^warmup: got 1.0, allowed is a share of training in \[0, 1\)"):
         WarmupCosine(1.0)
-    with pytest.raises(ValueError, match=r"got final=1.5, allowed is a factor in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"^final: got 1.5, allowed is a factor in \[0, 1\]"):
         WarmupCosine(0.1, final=1.5)

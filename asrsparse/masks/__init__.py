@@ -13,36 +13,38 @@
 
 How it is built, in the order of reading:
 
+    surgery.py           steps by which layers get smaller
+    layers.py            the layer types that can be masked, compacted and counted: one adapter for each
     weights.py           which weights of a model get a mask, and how they are cut into units
-    surgery.py           how a layer goes on with some of its inputs and outputs
     structured.py        hidden units, attention heads and channels of a recogniser
     granularity.py       what is a unit: SingleWeights, Blocks, Structured
-    allocation.py        how a density is shared out: Global, Uniform, ErdosRenyi, ByPattern, NM
-    saliency.py          what a unit is worth: Random, Magnitude, Gradient, ...
-    sharding.py          several processes, one set of masks; weights in parts on several ranks (FSDP2)
-
-    moments.py           what the optimiser remembers of a weight
+    allocation.py        how a density is distributed over weights: Global, Uniform, ErdosRenyi, ByPattern, NM
+    saliency.py          the scores of units: RandomSaliency, MagnitudeSaliency, GradientSaliency, ...
+    sharding.py          several ranks, one set of masks; weights in parts on several ranks (FSDP2)
+    moments.py           the moments that an optimiser keeps of a weight
+    sparse_adamw.py      AdamW that keeps moments of live weights only
     fixed_zeros.py       weights held at zero
-    regrowth.py          weights that come back
-    phases.py            the times of a training: Phase, DensePhase (no masks), SparsePhase (fixed masks)
-    settings.py          what all methods let a user set
+    regrowth.py          weights that are trained again after they were dropped
+    phases.py            the phases of a training: Phase, DensePhase (no masks), SparsePhase (fixed masks)
+    settings.py          the arguments that all methods have
     mask_changes.py      how much masks still change
     parametrized.py      theta * mask behind the model's own names
-    parametrized_phase.py  what learned and following masks share
+    parametrized_phase.py  the base of the phases of learned and following masks
     learned.py           LearnedMask (MSRS): theta * sigmoid(l * phi)
     straight_through.py  SRSTE and DecayingMask: masks chosen anew in each step, mostly N:M
-    binary.py            BinaryMask: masks of zeros and ones, chosen by scores at their times
-    methods.py           settings of it: RandomMask, SNIP, MagnitudeMask, GMP, SET, RigL, MEST, GraNet
+    binary.py            BinaryMask: masks of zeros and ones, chosen by saliencies at certain times
+    methods.py           BinaryMask with other defaults: RandomMask, SNIP, MagnitudeMask, GMP, SET, RigL, MEST, GraNet
     sparse_masks.py      SparseMasks: the phase that is on, the exit from it, state, counts
-    sparse_adamw.py      AdamW that remembers live weights only
     compact.py           structured zeros -> smaller layers
+    semi_structured.py   2:4 zeros -> torch's tensors for sparse tensor cores
 
 With several processes, attach on each rank to the same weights, and wrap the model then: in `DistributedDataParallel`,
-anew when `masks.phase` changes, or by `fully_shard`, before the optimiser is built. Compile after `attach`. A scaler
-scales the loss and `masks.penalty()` together; `masks.step` comes after `scaler.step`, also where that skipped a step.
-`SparseMasks` says more.
+which is built anew when `masks.phase` changes, or by `fully_shard`, before the optimiser is built. Compile after
+`attach`. A scaler scales the loss and `masks.penalty()` together; call `masks.step` after `scaler.step`, also if that
+skipped a step. The docstring of `SparseMasks` has the details.
 
-A new method is a small value with `begin(model) -> Phase` (`phases.MaskMethod`).
+A new method is a class with `begin(model) -> Phase` (`phases.MaskMethod`), a new layer type an entry in
+`layers.LAYER_TYPES`.
 
 Masks of single weights are *simulated* sparsity: zeros are multiplied like any other number, and nothing gets faster.
 """

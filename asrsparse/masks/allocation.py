@@ -1,7 +1,10 @@
-"""How a density is shared out over the weights of a model: one setting for all methods.
+"""How a density is distributed over the weights of a model: one setting for all methods.
 
-An allocation picks units by their scores: a method says what a unit is worth (its magnitude, its gradient, its logit,
-a random number), the allocation how many may stay where. Lists go by the weights, in their order.
+An allocation picks units by their scores: a method gives the scores (magnitudes, gradients, logits, random numbers),
+and the allocation says how many units are kept in each weight. Lists have an item for each weight, in one order.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
 import math
@@ -23,20 +26,20 @@ class Allocation(ABC):
 
     @abstractmethod
     def choose(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
-        """The units of highest score, bool, each of its weight's `units_shape`; True = keep.
+        """Returns the units of highest score, bool, for each weight (U...); True = keep.
 
         Args:
             weights: The masked weights.
-            scores: What each unit is worth, of `units_shape`; minus infinity for what is not to be had.
+            scores: The scores of the units, for each weight (U...); minus infinity for units that must not be kept.
             density: The share of the parameters to keep, in (0, 1].
         """
 
     @abstractmethod
     def thresholds(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
-        """The scores above which units stay, estimated from a sample: of shapes that broadcast to the scores'."""
+        """Returns the scores above which units stay, estimated from a sample; they broadcast to the scores."""
 
     def check(self, weights: Sequence[Weight], density: float) -> None:  # noqa: B027 (nothing to check by default)
-        """Says before training whether the density can be reached.
+        """Checks before training whether the density can be reached.
 
         Raises:
             ValueError: If it cannot.
@@ -45,10 +48,10 @@ class Allocation(ABC):
 
 @dataclass(frozen=True)
 class Global(Allocation):
-    """The highest scores of the whole model, wherever they are."""
+    """Keeps the highest scores of the whole model, wherever they are."""
 
     def choose(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
-        """One ranking over all weights, in which a unit takes up as much as it has parameters."""
+        """Ranks the units of all weights together; each unit uses up as much of the density as it has parameters."""
         flat = torch.cat([tensor.flatten() for tensor in scores])
         if len({weight.parameters_per_unit for weight in weights}) == 1:
             kept = _highest(flat, density)
@@ -58,7 +61,7 @@ class Global(Allocation):
         return [part.view_as(tensor) for part, tensor in zip(parts, scores, strict=True)]
 
     def thresholds(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
-        """One threshold for all weights."""
+        """Returns one threshold for all weights, 0-d tensors."""
         if len({weight.parameters_per_unit for weight in weights}) == 1:
             return [_lowest_kept(scores, density)] * len(scores)
         flat = torch.cat([tensor.flatten() for tensor in scores])
@@ -68,24 +71,24 @@ class Global(Allocation):
 
 
 class Layerwise(Allocation):
-    """Each weight has a density of its own."""
+    """Gives each weight a density of its own."""
 
     @abstractmethod
     def densities(self, weights: Sequence[Weight], density: float) -> list[float]:
-        """The density of each weight, so that all together keep `density` of the parameters."""
+        """Returns the density of each weight, so that all together keep `density` of the parameters."""
 
     def choose(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
-        """A ranking within each weight."""
+        """Ranks the units within each weight."""
         shares = self.densities(weights, density)
         return [_highest(tensor, share) for tensor, share in zip(scores, shares, strict=True)]
 
     def thresholds(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
-        """A threshold for each weight."""
+        """Returns a threshold for each weight, 0-d tensors."""
         shares = self.densities(weights, density)
         return [_lowest_kept([tensor], share) for tensor, share in zip(scores, shares, strict=True)]
 
     def check(self, weights: Sequence[Weight], density: float) -> None:
-        """Each weight keeps one unit at least.
+        """Checks that each weight keeps one unit at least.
 
         Raises:
             ValueError: If one does not.
@@ -93,7 +96,7 @@ class Layerwise(Allocation):
         for weight, share in zip(weights, self.densities(weights, density), strict=True):
             if round(share * weight.num_units) < 1:
                 raise ValueError(
-                    f"{type(self).__name__}: got density={density:g}, which leaves {weight.name} none of its "
+                    f"density: got {density:g}, with which {type(self).__name__} leaves {weight.name} none of its "
                     f"{weight.num_units} units (its share is {share:.3g}); allowed is one unit at least. Use a higher "
                     "density, another allocation, or exclude the layer."
                 )
@@ -101,23 +104,23 @@ class Layerwise(Allocation):
 
 @dataclass(frozen=True)
 class Uniform(Layerwise):
-    """The same density for every weight."""
+    """Gives every weight the same density."""
 
     def densities(self, weights: Sequence[Weight], density: float) -> list[float]:
-        """`density`, for each."""
+        """Returns `density` for each weight."""
         return [density] * len(weights)
 
 
 @dataclass(frozen=True)
 class ErdosRenyi(Layerwise):
-    """Wide layers are sparser: the density of a weight is proportional to sum(sizes) / product(sizes), at most 1.
+    """Makes wide layers sparser: the density of a weight is proportional to sum(sizes) / product(sizes), at most 1.
 
     SET (https://arxiv.org/abs/1707.04780, its initial random graph) counts inputs and outputs (ER), RigL
     (https://arxiv.org/abs/1911.11134, "Sparsity distribution") the kernel too (ERK). Weights that would need more than
     all their connections are dense, and the others make up for it.
 
     Args:
-        kernel: Whether a convolution's kernel counts.
+        kernel: Whether the sizes of a convolution's kernel count (ERK), or inputs and outputs alone (ER).
 
     Example:
         >>> from asrsparse.masks.weights import find_weights
@@ -129,7 +132,7 @@ class ErdosRenyi(Layerwise):
     kernel: bool = True
 
     def densities(self, weights: Sequence[Weight], density: float) -> list[float]:
-        """Solves for the factor that keeps `density` of all parameters."""
+        """Returns the densities by the factor that keeps `density` of all parameters."""
         raw = [self._raw(weight) for weight in weights]
         sizes = [weight.size for weight in weights]
         dense = [False] * len(weights)
@@ -143,14 +146,14 @@ class ErdosRenyi(Layerwise):
             dense = [full or share == max(shares) for share, full in zip(shares, dense, strict=True)]
 
     def _raw(self, weight: Weight) -> float:
-        shape = weight.tiling.shape
-        sizes = shape if self.kernel else shape[:2]
+        shape, kind = weight.tiling.shape, weight.layer_type
+        sizes = shape if self.kernel else (shape[kind.output_axis], shape[kind.input_axis])
         return sum(sizes) / math.prod(sizes)
 
 
 @dataclass(frozen=True)
 class ByPattern(Layerwise):
-    """Densities given by name; the weights that no pattern matches share evenly what is left.
+    """Takes densities by the names of weights; the weights that no pattern matches share evenly what is left.
 
     Args:
         given: Patterns on names (see `weights.select`) to densities in (0, 1]; the first that matches counts.
@@ -164,10 +167,10 @@ class ByPattern(Layerwise):
     def __post_init__(self) -> None:
         for pattern, density in self.given.items():
             if not 0.0 < density <= 1.0:
-                raise ValueError(f"ByPattern: got {pattern!r}: {density}, allowed is a density in (0, 1].")
+                raise ValueError(f"given: got {pattern!r}: {density}, allowed is a density in (0, 1].")
 
     def densities(self, weights: Sequence[Weight], density: float) -> list[float]:
-        """What is given, and the rest's even share.
+        """Returns the given densities, and for the other weights the one density that is left.
 
         Raises:
             ValueError: If a pattern matches no weight, or the rest cannot make up for what is given.
@@ -181,8 +184,8 @@ class ByPattern(Layerwise):
         off = abs(fixed - density * total) > 0.01 * density * total if not free else not 0.0 < rest <= 1.0 + _ROUNDING
         if off:
             raise ValueError(
-                f"ByPattern: got density={density:g} over all masked weights and {dict(self.given)}; these leave "
-                f"{f'{rest:.3g} for the others' if free else f'{fixed / total:.3g} over all'}, allowed is "
+                f"density and given: got density={density:g} over all masked weights and {dict(self.given)}; these "
+                f"leave {f'{rest:.3g} for the others' if free else f'{fixed / total:.3g} over all'}, allowed is "
                 f"{'a share in (0, 1]' if free else f'density={fixed / total:.3g}'}. Change one of them."
             )
         return [min(rest, 1.0) if share is None else share for share in given]
@@ -194,19 +197,19 @@ class ByPattern(Layerwise):
         for pattern in self.given:
             if not any(matches(weight.name, pattern) for weight in weights):
                 names = ", ".join(weight.name for weight in weights)
-                raise ValueError(f"ByPattern: got {pattern!r}, which matches no masked weight. Weights: {names}.")
+                raise ValueError(f"given: got {pattern!r}, which matches no masked weight. Weights: {names}.")
 
 
 @dataclass(frozen=True)
 class NM(Allocation):
-    """At most n of each m neighbours along the input dimension (2:4 runs on the sparse tensor cores of GPUs).
+    """Keeps at most n of each m neighbours along the input axis (2:4 runs on the sparse tensor cores of GPUs).
 
     At a density above n/m, as at the beginning of a gradual method, a whole number of each m still is kept; below it,
     as in the moment between dropping and growing, the lowest of the rest go, wherever they are.
 
     Args:
-        n: How many are kept.
-        m: Of how many.
+        n: The number of weights that are kept of each m neighbours.
+        m: The number of neighbours in a group.
 
     Raises:
         ValueError: If not 1 <= n < m.
@@ -224,41 +227,46 @@ class NM(Allocation):
 
     def __post_init__(self) -> None:
         if not 1 <= self.n < self.m:
-            raise ValueError(f"NM: got {self.n}:{self.m}, allowed is 1 <= n < m, as in 2:4.")
+            raise ValueError(f"n and m: got {self.n}:{self.m}, allowed is 1 <= n < m, as in 2:4.")
 
     def choose(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
-        """A ranking within each m neighbours, then one within the weight for what is still too many."""
-        return [self._choose(tensor, density) for tensor in scores]
+        """Ranks within each m neighbours, then within the weight if more than `density` are left."""
+        pairs = zip(weights, scores, strict=True)
+        return [self._choose(tensor, density, weight.layer_type.input_axis) for weight, tensor in pairs]
 
     def thresholds(self, weights: Sequence[Weight], scores: Sequence[Tensor], density: float) -> list[Tensor]:
-        """A threshold for each m neighbours."""
-        per_group = self._per_group(density)
-        return [self._spread(_next_lower(self._groups(tensor), per_group), tensor) for tensor in scores]
+        """Returns a threshold for each m neighbours, for each weight (U...)."""
+        count, found = self._per_group(density), []
+        for weight, tensor in zip(weights, scores, strict=True):
+            axis = weight.layer_type.input_axis
+            lower = _next_lower(self._groups(tensor, axis), count)
+            found.append(self._ungroup(lower.expand(*lower.shape[:-1], self.m), tensor, axis))
+        return found
 
     def check(self, weights: Sequence[Weight], density: float) -> None:
-        """M divides the input dimension of each weight, and the density is n/m.
+        """Checks that m divides the input axis of each weight, and that the density is n/m.
 
         Raises:
             ValueError: If not.
         """
         for weight in weights:
-            inputs = weight.tiling.units_shape[1]
+            inputs = weight.tiling.units_shape[weight.layer_type.input_axis]
             if inputs % self.m:
                 raise ValueError(
-                    f"NM: got {self.n}:{self.m} for {weight.name} with {inputs} inputs; allowed is a number that "
+                    f"n and m: got {self.n}:{self.m} for {weight.name} with {inputs} inputs; allowed is a number that "
                     f"{self.m} divides. Leave the layer out: exclude=[{weight.name!r}, ...]."
                 )
         if abs(density - self.n / self.m) > _ROUNDING:
             raise ValueError(
-                f"NM: got density={density:g} with {self.n}:{self.m}; allowed is density={self.n / self.m:g}. "
+                f"density: got {density:g} with {self.n}:{self.m}, allowed is density={self.n / self.m:g}. "
                 "Change one of them."
             )
 
-    def _choose(self, scores: Tensor, density: float) -> Tensor:
-        groups = self._groups(scores)
+    def _choose(self, scores: Tensor, density: float, axis: int) -> Tensor:
+        groups = self._groups(scores, axis)
         best = groups.topk(self._per_group(density), dim=-1).indices
         kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, best, True)
-        kept = self._ungroup(kept, scores) & (scores > -math.inf)
+        kept = self._ungroup(kept, scores, axis) & (scores > -math.inf)
         if density > self.n / self.m - _ROUNDING:
             return kept
         return kept & _highest(scores.masked_fill(~kept, -math.inf), density)
@@ -266,20 +274,18 @@ class NM(Allocation):
     def _per_group(self, density: float) -> int:
         return max(self.n, math.ceil(self.m * density - _ROUNDING))
 
-    def _groups(self, scores: Tensor) -> Tensor:
-        """(outputs, inputs, ...) -> (outputs, ..., inputs / m, m)."""
-        last = scores.movedim(1, -1)
+    def _groups(self, scores: Tensor, axis: int) -> Tensor:
+        """Returns the m neighbours along the axis of the inputs as a last one: (O, I, K...) -> (O, K..., I / m, m)."""
+        last = scores.movedim(axis, -1)
         return last.reshape(*last.shape[:-1], -1, self.m)
 
-    def _ungroup(self, groups: Tensor, like: Tensor) -> Tensor:
-        return groups.flatten(-2).movedim(-1, 1).reshape(like.shape)
-
-    def _spread(self, per_group: Tensor, like: Tensor) -> Tensor:
-        return self._ungroup(per_group.expand(*per_group.shape[:-1], self.m), like)
+    def _ungroup(self, groups: Tensor, like: Tensor, axis: int) -> Tensor:
+        """Returns the values of `_groups` in the order and shape of the scores: (O, K..., I / m, m) -> (O, I, K...)."""
+        return groups.flatten(-2).movedim(-1, axis).reshape(like.shape)
 
 
 def _highest(scores: Tensor, density: float) -> Tensor:
-    """The `density` of highest scores, bool; never one of minus infinity, and of equal scores an arbitrary choice."""
+    """Returns the `density` of highest scores, bool: never minus infinity, and of equal ones an arbitrary choice."""
     flat = scores.flatten()
     count = round(density * flat.numel())
     kept = torch.zeros_like(flat, dtype=torch.bool)
@@ -290,7 +296,7 @@ def _highest(scores: Tensor, density: float) -> Tensor:
 
 
 def _highest_of_sizes(scores: Tensor, sizes: Tensor, density: float) -> Tensor:
-    """The highest scores whose sizes add up to `density` of all sizes, bool; at least one."""
+    """Returns the highest scores whose sizes add up to `density` of all sizes, bool; at least one."""
     order = scores.argsort(descending=True, stable=True)
     fits = sizes[order].cumsum(0) <= density * sizes.sum() * (1.0 + _ROUNDING)
     fits[0] = True
@@ -298,13 +304,13 @@ def _highest_of_sizes(scores: Tensor, sizes: Tensor, density: float) -> Tensor:
 
 
 def _sizes(weights: Sequence[Weight], scores: Sequence[Tensor]) -> Tensor:
-    """The number of parameters of each unit, one after another, float64."""
+    """Returns the number of parameters of each unit, weight after weight, float64 (number of all units,)."""
     pairs = zip(weights, scores, strict=True)
     return torch.cat([torch.full_like(s.flatten(), w.parameters_per_unit, dtype=torch.float64) for w, s in pairs])
 
 
 def _lowest_kept(scores: Sequence[Tensor], density: float) -> Tensor:
-    """The score above which lies a share `density` of all of them, from an even sample, as a 0-d tensor."""
+    """Returns the score above which lies a share `density` of all of them, from an even sample, as a 0-d tensor."""
     stride = math.ceil(sum(tensor.numel() for tensor in scores) / _SAMPLE_SIZE)
     stride |= 1  # odd, so that the sample visits all rows and columns, whose number mostly is a power of two
     sample = torch.cat([tensor.flatten()[::stride] for tensor in scores])
@@ -313,7 +319,7 @@ def _lowest_kept(scores: Sequence[Tensor], density: float) -> Tensor:
 
 
 def _next_lower(groups: Tensor, count: int) -> Tensor:
-    """The highest score of each group that is not among its `count` highest (..., 1); zero if all are."""
+    """Returns the highest score that is not among the `count` highest of each group, else 0: (..., m) -> (..., 1)."""
     if count == groups.shape[-1]:
         return groups.new_zeros((*groups.shape[:-1], 1))
     return groups.topk(count + 1, dim=-1).values[..., -1:]

@@ -1,11 +1,14 @@
 """Masks of zeros and ones, chosen by scores: once (random, SNIP, magnitude), or again and again (SET, RigL, GraNet).
 
-A method is a choice of four things: the score of the first masks, the score that says what is dropped, the one that
-says what grows in its place, and how the density and the share that is replaced change. `BinaryMask` takes them all;
-the methods of the literature (`methods.py`) are the same settings with other defaults.
+A method is a choice of four things: the saliency of the first masks, the one that decides which weights are dropped,
+the one that decides which are regrown in their place, and how the density and the replaced share change. `BinaryMask`
+takes them all; the methods of the literature (`methods.py`) are the same settings with other defaults.
 
 Gradients come from the step before a choice, taken where they arrive, with the weights that are masked out at zero, and
 are summed over batches that are accumulated and over ranks. All ranks draw the same random numbers.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
 from collections.abc import Sequence
@@ -18,8 +21,8 @@ from torch.optim import Optimizer
 
 from asrsparse.masks.fixed_zeros import FixedZeros
 from asrsparse.masks.phases import Phase, SparsePhase, all_ones
-from asrsparse.masks.regrowth import Reborn
-from asrsparse.masks.saliency import Magnitude, Random, Score, Seen
+from asrsparse.masks.regrowth import RegrownWeights
+from asrsparse.masks.saliency import MagnitudeSaliency, RandomSaliency, Saliency, SaliencyInputs
 from asrsparse.masks.settings import MaskSettings
 from asrsparse.masks.sharding import full, is_sharded, join_like, sum_over_ranks
 from asrsparse.masks.weights import Weight
@@ -28,18 +31,19 @@ from asrsparse.schedules import Constant, Cubic, Schedule
 
 @dataclass(frozen=True, kw_only=True)
 class BinaryMask(MaskSettings):
-    """Masks of zeros and ones by any scores.
+    """A method with masks of zeros and ones by any saliencies.
 
     Args:
         density: The share of the masked parameters that stays, in (0, 1].
         initial_density: The density at `start`, which then falls as a cubic to `density`; None for `density` at once.
-        first: The score of the first masks.
-        keep: The score by which weights stay when masks are chosen again.
-        grow: The score by which others take the place of those replaced.
-        replaced_share: The share of the kept weights that is replaced, by the share of the phase that is done.
+        first: The saliency of the first masks.
+        keep: The saliency by which weights stay when masks are chosen again.
+        grow: The saliency by which others are regrown in the place of those replaced.
+        replaced_share: The share of the kept weights that is replaced, as a function of the share of the phase that is
+            done.
         every: The share of training between two choices, the last one at least that long before `until`; None for no
             second choice.
-        seed: Of the random scores; given to all ranks alike.
+        seed: The seed of random saliencies; all ranks must have the same.
 
     Raises:
         ValueError: If a value is outside its range.
@@ -47,9 +51,9 @@ class BinaryMask(MaskSettings):
 
     density: float = 0.5
     initial_density: float | None = None
-    first: Score = field(default_factory=Random)
-    keep: Score = field(default_factory=Magnitude)
-    grow: Score = field(default_factory=Random)
+    first: Saliency = field(default_factory=RandomSaliency)
+    keep: Saliency = field(default_factory=MagnitudeSaliency)
+    grow: Saliency = field(default_factory=RandomSaliency)
     replaced_share: Schedule = field(default_factory=lambda: Constant(0.0))
     every: float | None = None
     seed: int = 0
@@ -59,49 +63,52 @@ class BinaryMask(MaskSettings):
         for name in ("density", "initial_density", "every"):
             self._require_share(name)
         if self.initial_density is not None and self.every is None:
-            raise self._wrong(f"initial_density={self.initial_density} with every=None", "a share for every")
+            raise ValueError(
+                f"every: got None with initial_density={self.initial_density}, allowed is a share in (0, 1]: "
+                "a density that falls needs choices again and again. Set every, or initial_density=None."
+            )
 
     def begin(self, model: nn.Module) -> Phase:
-        """Chooses the first masks, at once or when their time comes."""
+        """Enters the phase of this method; with `start=0` and no need of gradients it chooses the first masks."""
         return BinaryPhase(self, self.take_weights(model, self.density))
 
     def density_at(self, progress: float) -> float:
-        """The density to choose at this progress of training."""
+        """Returns the density to choose at this progress of training."""
         if self.initial_density is None:
             return self.density
         return Cubic(self.initial_density, self.density)(self._share_of_choices(progress))
 
-    def choose(self, weights: Sequence[Weight], seen: Seen, progress: float) -> list[Tensor]:
-        """The first masks: bool, each of its weight's units; True = keep."""
-        return self.allocation.choose(weights, self.first(seen), self.density_at(progress))
+    def choose(self, weights: Sequence[Weight], inputs: SaliencyInputs, progress: float) -> list[Tensor]:
+        """Returns the first masks, bool, (U...) for each weight; True = keep."""
+        return self.allocation.choose(weights, self.first(inputs), self.density_at(progress))
 
     def choose_again(
-        self, weights: Sequence[Weight], seen: Seen, alive: Sequence[Tensor], progress: float
+        self, weights: Sequence[Weight], inputs: SaliencyInputs, alive: Sequence[Tensor], progress: float
     ) -> list[Tensor]:
-        """The masks after those that are `alive` now: drops by `keep`, then fills up by `grow`."""
+        """Returns the masks after those that are `alive` now: drops by `keep`, then fills up by `grow`."""
         density, replaced = self.density_at(progress), self.replaced_share(self._share_of_choices(progress))
-        worth = [score.masked_fill(~mask, -torch.inf) for score, mask in zip(self.keep(seen), alive, strict=True)]
-        survivors = self.allocation.choose(weights, worth, density * (1.0 - replaced))
+        scores = [score.masked_fill(~mask, -torch.inf) for score, mask in zip(self.keep(inputs), alive, strict=True)]
+        survivors = self.allocation.choose(weights, scores, density * (1.0 - replaced))
         if replaced == 0.0:
             return survivors
-        wanted = [score.masked_fill(mask, torch.inf) for score, mask in zip(self.grow(seen), survivors, strict=True)]
+        wanted = [score.masked_fill(mask, torch.inf) for score, mask in zip(self.grow(inputs), survivors, strict=True)]
         return self.allocation.choose(weights, wanted, density)
 
     def needs_gradient(self, is_first: bool, progress: float) -> bool:
-        """Whether a choice of masks looks at gradients."""
+        """Returns whether a choice of masks uses gradients."""
         if is_first:
             return self.first.needs_gradient
         replaces = self.replaced_share(self._share_of_choices(progress)) > 0.0
         return self.keep.needs_gradient or (replaces and self.grow.needs_gradient)
 
     def _share_of_choices(self, progress: float) -> float:
-        """The share of the time between the first choice and the last one."""
+        """Returns the share of the time between the first choice and the last one that is over, in [0, 1]."""
         last = self.until - (self.every or 0.0)
         return min(max((progress - self.start) / (last - self.start), 0.0), 1.0) if last > self.start else 1.0
 
 
 class BinaryPhase(SparsePhase):
-    """The time in which a `BinaryMask` chooses.
+    """The phase in which a `BinaryMask` chooses.
 
     Args:
         settings: The method.
@@ -109,7 +116,7 @@ class BinaryPhase(SparsePhase):
     """
 
     def __init__(self, settings: BinaryMask, weights: Sequence[Weight]) -> None:
-        super().__init__(weights, all_ones(weights), Reborn(weights, settings.rebirth_warmup), optimizer=None)
+        super().__init__(weights, all_ones(weights), RegrownWeights(weights, settings.regrowth_warmup), optimizer=None)
         self.settings = settings
         self.exit = settings.exit
         self._collecting = False
@@ -118,11 +125,11 @@ class BinaryPhase(SparsePhase):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """`"sparse"` from the first masks on."""
+        """The name of the phase: `"dense"`, and `"sparse"` from the first masks on."""
         return "sparse" if self.num_checks else "dense"
 
     def step(self, progress: float, optimizer: Optimizer) -> bool:
-        """Chooses masks where it is time, and says when the phase is over."""
+        """Chooses masks if a choice is due; returns whether the phase is over."""
         if self.num_checks:
             super().step(progress, optimizer)
         if self._collecting or self._is_due(progress):
@@ -130,19 +137,19 @@ class BinaryPhase(SparsePhase):
         return progress >= self.settings.until and not self._collecting
 
     def state_dict(self) -> dict[str, Any]:
-        """The masks, and how many times they were chosen."""
+        """Returns the masks, and how many times they were chosen."""
         own = {"num_checks": self.num_checks, "collecting": self._collecting, "changed_share": self.changed_share}
         return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state` was taken."""
+        """Restores what `state_dict` returned."""
         super().load_state_dict(state)
         self.num_checks, self.changed_share = state["num_checks"], state["changed_share"]
         if state["collecting"]:
             self._collect()
 
     def _is_due(self, progress: float) -> bool:
-        """Whether it is time for the first choice or, from then on, one for each `every`."""
+        """Returns whether the first choice is due or, after it, the next one, by `every`."""
         start, every, until = self.settings.start, self.settings.every, self.settings.until
         if self.num_checks == 0:
             return progress >= start
@@ -161,37 +168,37 @@ class BinaryPhase(SparsePhase):
             zeros.collect()
 
     def _choose(self, progress: float, optimizer: Optimizer | None) -> None:
-        seen = self._see()
-        if not all(torch.isfinite(gradient).all() for gradient in seen.gradients):
+        inputs = self._saliency_inputs()
+        if not all(torch.isfinite(gradient).all() for gradient in inputs.gradients):
             self._collect()  # as after a step that a gradient scaler skipped
             return
-        alive = [m.to(v.device) for m, v in zip(self._unit_masks, seen.values, strict=True)]
+        alive = [m.to(v.device) for m, v in zip(self._unit_masks, inputs.values, strict=True)]
         if self.num_checks == 0:
-            masks = self.settings.choose(self.weights, seen, progress)
+            masks = self.settings.choose(self.weights, inputs, progress)
         else:
-            masks = self.settings.choose_again(self.weights, seen, alive, progress)
+            masks = self.settings.choose_again(self.weights, inputs, alive, progress)
         self.changed_share = _changed_share(self.weights, alive, masks)
         self.set_masks(masks, optimizer)
         every = self.settings.every
         passed = int((progress - self.settings.start) / every) if every is not None else 0
         self.num_checks = max(self.num_checks, passed) + 1
 
-    def _see(self) -> Seen:
+    def _saliency_inputs(self) -> SaliencyInputs:
         gradients = [_gradient(zeros) for zeros in self._zeros] if self._collecting else []
         self._collecting = False
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.num_checks)
         values = [full(weight.parameter.detach()) for weight in self.weights]
-        return Seen(values, gradients, [weight.tiling for weight in self.weights], generator)
+        return SaliencyInputs(values, gradients, [weight.tiling for weight in self.weights], generator)
 
 
 def _gradient(zeros: FixedZeros) -> Tensor:
-    """The gradient of a whole weight over the batches of all ranks, the same on each; FSDP2 has averaged its parts."""
+    """Returns the gradient of a whole weight over the batches of all ranks, the same on each (averaged by FSDP2)."""
     if is_sharded(zeros.weight.parameter):
         return join_like(zeros.collected(), zeros.weight.parameter)
     return sum_over_ranks(zeros.collected())
 
 
 def _changed_share(weights: Sequence[Weight], before: Sequence[Tensor], now: Sequence[Tensor]) -> float:
-    """The share of masked parameters whose bit changed."""
+    """Returns the share of masked parameters whose bit changed, in [0, 1]."""
     changed = sum(int((b != n).sum()) * w.parameters_per_unit for w, b, n in zip(weights, before, now, strict=True))
     return changed / sum(weight.size for weight in weights)

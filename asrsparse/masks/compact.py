@@ -7,8 +7,11 @@
     fit_to(model, load_file(path))       # the shapes of a state dict say what was left
     model.load_state_dict(load_file(path))
 
-No mask is needed, since the zeros say it all (`structured`). The result is a plain model with smaller layers: it
-computes the same, trains on, exports, and is faster and smaller on any device.
+No mask is needed: the zeros of a unit's gate say that the unit has no effect (`structured`). The result is a plain
+model with smaller layers: it computes the same, can be trained and exported, and is faster and smaller on any device.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
 import copy
@@ -19,17 +22,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from asrsparse.masks.layers import type_of
 from asrsparse.masks.structured import DEFAULT_KINDS, UnitKind, Units, find_units
 
 
 @dataclass(frozen=True)
 class Compaction:
-    """What a compaction did.
+    """The result of a compaction: sizes and units before and after it.
 
     Attributes:
         parameters_before: Parameters of the model before it.
         parameters_after: Parameters of the model after it.
-        units: Units kept and units before, by the name of their gate.
+        units: The number of units kept and of units before, by the name of their gate.
     """
 
     parameters_before: int
@@ -41,7 +45,7 @@ def compact(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> Comp
     """Takes the units out of a model whose gate columns are all zero, in place.
 
     The outputs stay the same up to rounding, in training too, but for the random numbers of dropout. One unit stays in
-    each module, even if all of them are zero: an empty layer would break kernels. A model without zeros stays as it is.
+    each module, even if all of them are zero: kernels do not take empty layers. A model without zeros stays as it is.
 
     The parameters of smaller layers are new: compact before the optimiser is built, or build it anew. Masks do not
     follow, so that zeros among the weights that stay are no longer held.
@@ -63,7 +67,7 @@ def compact(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> Comp
     """
     found = _find_plain_units(model, kinds)
     before = _num_parameters(model)
-    # From the back, since a unit may be heard by others alone that go.
+    # From the last to the first: the only units that read a unit may be among those that leave.
     kept = {each.name: _keep_live(each) for each in reversed(found)}
     return Compaction(before, _num_parameters(model), {each.name: kept[each.name] for each in found})
 
@@ -75,8 +79,8 @@ def fit_to(model: nn.Module, state_dict: Mapping[str, Tensor], kinds: Sequence[U
 
     Args:
         model: The model before its compaction; its values are to be loaded afterwards.
-        state_dict: Of the compacted model. Only shapes of gates are read.
-        kinds: Those of the compaction.
+        state_dict: The state dict of the compacted model. Only shapes of gates are read.
+        kinds: The kinds of units with which it was compacted.
 
     Raises:
         ValueError: If a shape fits no number of units; the model is unchanged then.
@@ -105,13 +109,13 @@ def widen(
 ) -> dict[str, Tensor]:
     """Brings a compacted model's state dict back to full size, with zeros for the units that left.
 
-    For programs that know layers of one size alone. A unit of zeros is heard by none, so the outputs stay the same up
-    to rounding. Units keep their order, not their numbers: those that are left become the first ones.
+    This is for programs that know layers of one size alone. A unit of zeros has no effect, so the outputs stay the
+    same up to rounding. Units keep their order, not their indices: those that are left become the first ones.
 
     Args:
         model: The model of full size; it stays as it is.
-        state_dict: Of the compacted one.
-        kinds: Those of the compaction.
+        state_dict: The state dict of the compacted model.
+        kinds: The kinds of units with which it was compacted.
 
     Raises:
         ValueError: If a shape fits no number of units.
@@ -136,7 +140,7 @@ def widen(
 
 
 def _spread(values: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
-    """Puts values at their places in a tensor of zeros, which count along its memory."""
+    """Returns a tensor of zeros with the values at their places, which are indices of the flattened tensor."""
     spread = values.new_zeros(shape)
     spread.view(-1)[places.flatten()] = values.flatten()
     return spread
@@ -165,15 +169,16 @@ def _keep_live(units: Units) -> tuple[int, int]:
 
 
 def _num_saved(units: Units, state_dict: Mapping[str, Tensor]) -> int:
-    """How many of a module's units a state dict has; all of them if it does not name the gate."""
+    """Returns how many of a module's units a state dict has; all of them if it does not name the gate."""
     num_units, columns = units.kind.num_units(units.module), units.kind.columns_per_unit(units.module)
     saved = state_dict.get(f"{units.name}.weight")
     if saved is None:
         return num_units
-    num_saved, rest = divmod(saved.shape[1], columns)
+    num_columns = saved.shape[type_of(units.kind.gate(units.module)).input_axis]
+    num_saved, rest = divmod(num_columns, columns)
     if rest or not 1 <= num_saved <= num_units:
         raise ValueError(
-            f"{units.name}.weight: got {saved.shape[1]} input columns, allowed are 1 to {num_units} times "
+            f"{units.name}.weight: got {num_columns} input columns, allowed are 1 to {num_units} times "
             f"{columns} (units of this model, and columns of each). Build the model as it was before its compaction."
         )
     return num_saved

@@ -1,4 +1,8 @@
-"""Weights that are held at zero."""
+"""Weights that are held at zero.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
+"""
 
 from collections.abc import Sequence
 
@@ -9,18 +13,18 @@ from torch.utils.hooks import RemovableHandle
 
 from asrsparse.masks.moments import clear_moments
 from asrsparse.masks.sharding import is_sharded, local, part_of
-from asrsparse.masks.sparse_adamw import LIVE
+from asrsparse.masks.sparse_adamw import set_live_weights
 from asrsparse.masks.weights import Weight
 
 
 @torch.no_grad()
 def write_zeros(weights: Sequence[Weight], dead: Sequence[Tensor], optimizer: Optimizer | None) -> None:
-    """Zeroes dead weights, and what the optimiser (None where there is none yet) remembers of them.
+    """Zeroes dead weights, and their moments in the optimiser.
 
     Args:
-        weights: N weights.
-        dead: True where one is to be zero, bool, N tensors of the weights' shapes.
-        optimizer: The one that trains them.
+        weights: The weights, N of them.
+        dead: True where a weight is to be zero, bool, N tensors (O, I, K...).
+        optimizer: The optimiser that trains them; None if there is none yet.
     """
     for weight, somewhere in zip(weights, dead, strict=True):
         where = part_of(somewhere, weight.parameter).to(weight.parameter.device)
@@ -37,7 +41,7 @@ class FixedZeros:
     written again, for optimisers of another build.
 
     Args:
-        weight: The weight, all alive at first.
+        weight: The weight; no entry is dead at first.
     """
 
     def __init__(self, weight: Weight) -> None:
@@ -48,20 +52,25 @@ class FixedZeros:
         self._hook = self._hook_on(weight.parameter)
 
     def bind(self) -> None:
-        """Goes on with the parameter that `fully_shard` has put in the place of the whole one."""
+        """Uses the parameter by which `fully_shard` replaced the whole one from here on."""
         self._hook.remove()
         self._hook = self._hook_on(self.weight.parameter)
         self._live = part_of(self._live, self.weight.parameter)
 
     def set(self, live: Tensor, optimizer: Optimizer | None) -> None:
-        """Takes other weights as live, and zeroes the rest and their moments; `live` is of the whole weight's shape."""
+        """Sets which weights are live, and zeroes the others and their moments.
+
+        Args:
+            live: True for the weights that are kept, bool (O, I, K...).
+            optimizer: The optimiser that trains them; None if there is none yet.
+        """
         self._live = part_of(live, self.weight.parameter)
         self._tell(self._live)
         write_zeros([self.weight], [~live], optimizer)
 
     @torch.no_grad()
     def write(self) -> None:
-        """Zeroes the dead weights again."""
+        """Writes zeros to the dead weights again."""
         held = local(self.weight.parameter)
         held.mul_(self._live_on(held))  # ten times as fast as to fill them
 
@@ -70,14 +79,14 @@ class FixedZeros:
         self._collected, self._collecting = None, True
 
     def collected(self) -> Tensor:
-        """The gradient since `collect`, summed over the batches of the step, of this rank's part of the weight."""
+        """Returns the gradient of this rank's part of the weight, summed over the batches since `collect`."""
         held = local(self.weight.parameter.detach())
         gradient = self._collected if self._collected is not None else torch.zeros_like(held)
         self._collected, self._collecting = None, False
         return gradient
 
     def remove(self) -> None:
-        """Lets the gradients pass again."""
+        """Stops to hold the zeros: gradients reach all weights again."""
         self._hook.remove()
         self._tell(None)
 
@@ -94,7 +103,7 @@ class FixedZeros:
         gradient.mul_(live)
 
     def _live_on(self, tensor: Tensor) -> Tensor:
-        """The model may move to another device after its masks were loaded."""
+        """Returns the bits on the tensor's device: the model may move after its masks were loaded."""
         if self._live.device != tensor.device:
             self._live = self._live.to(tensor.device)
             self._tell(self._live)
@@ -103,4 +112,4 @@ class FixedZeros:
     def _tell(self, live: Tensor | None) -> None:
         """Says to `SparseAdamW` which weights are alive; of sharded ones it remembers all."""
         if not is_sharded(self.weight.parameter):
-            setattr(self.weight.parameter, LIVE, live)
+            set_live_weights(self.weight.parameter, live)

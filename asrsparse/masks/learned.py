@@ -3,14 +3,17 @@
 Each weight theta has a logit phi; the model computes with theta * sigmoid(l * phi), and both are trained on the
 task's loss plus a sparse regularisation, lambda * mean(phi). The temperature l grows until the mask is near-binary.
 What the mask keeps in the end is phi > 0. The values of l and lambda, the length of the phase and the way to reach a
-density are not known of the paper: they are decisions of this toolkit.
+density are not given by the paper: they are decisions of this toolkit.
 
 **How a target density is reached.** With Adam, the size of lambda hardly matters and the number of steps does, so that
 no fixed lambda gives a wanted density. But the gradient of lambda * mean(phi) is the same for every logit: its descent
 step is one shift of them all. As AdamW takes weight decay out of the loss, we take this regularisation out, and solve
 for the lambda of each step: the shift that brings the logit at the wanted quantile to zero, in equal parts until
-`reach_by`, and entirely in each step from then on. Which logits lie above it, the task's loss alone decides. Where an
+`reach_by`, and entirely in each step from then on. The task's loss alone decides which logits lie above it. Where an
 allocation gives each layer a density of its own, or N:M each group of weights, each has a lambda of its own.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
 from collections.abc import Sequence
@@ -22,12 +25,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.allocation import Allocation, Global
-from asrsparse.masks.mask_changes import Churn
+from asrsparse.masks.mask_changes import STATE_KEY, MaskChanges
 from asrsparse.masks.moments import forget
 from asrsparse.masks.parametrized import SoftMask
 from asrsparse.masks.parametrized_phase import ParametrizedPhase
 from asrsparse.masks.phases import Exit, Phase
-from asrsparse.masks.settings import MaskSettings
+from asrsparse.masks.settings import MaskSettings, wrong
 from asrsparse.masks.sharding import full, is_sharded, local, part_of, total
 from asrsparse.masks.weights import Weight
 from asrsparse.schedules import Geometric, Schedule
@@ -53,12 +56,12 @@ class LearnedMask(MaskSettings):
         exit: What follows: `"dense"` zeroes the weights that are masked out and trains them all from there; `"sparse"`
             keeps them at zero.
         allocation: Where `target_density` holds; over the whole model by default, as the paper's penalty does.
-        logit: The value at which the logits start, positive, so that all weights are in the mask at first.
+        logit: The initial value of the logits, positive, so that all weights are in the mask at first.
         logit_lr: The learning rate of the logits, for an optimiser whose steps do not depend on the size of gradients
             (Adam's kind). Where a density is held, they only have to part from one another, and ten times this learning
             rate left a recogniser that learned far more slowly after the exit. A bare penalty must move them all to
             zero within the phase: `logit` over the number of its steps, and more.
-        max_logit: The logits are clamped to plus and minus this; without it the penalty would drive them ever lower.
+        max_logit: The logits are clamped to plus and minus this; without it the penalty would lower them ever more.
         temperature: l, as a function of the share of the phase.
         reach_by: The share of the phase after which the density is at its target, and the mask may be called stable.
         check_every: The share of the phase between two checks of the mask.
@@ -87,13 +90,15 @@ class LearnedMask(MaskSettings):
         for name in ("target_density", "reach_by", "check_every"):
             self._require_share(name)
         if self.penalty_on not in get_args(PenaltyOn):
-            raise self._wrong(f"penalty_on={self.penalty_on!r}", ", ".join(get_args(PenaltyOn)))
+            raise wrong("penalty_on", self.penalty_on, f"are {' and '.join(get_args(PenaltyOn))}")
         for name in ("logit", "logit_lr", "max_logit"):
             if not getattr(self, name) > 0.0:
-                raise self._wrong(f"{name}={getattr(self, name)}", "a positive value")
+                raise wrong(name, getattr(self, name), "is a positive value")
         if self.penalty_weight < 0.0 or (self.target_density is None and self.penalty_weight == 0.0):
-            got = f"target_density={self.target_density} and penalty_weight={self.penalty_weight}"
-            raise self._wrong(got, "a target_density in (0, 1], a positive penalty_weight, or both")
+            raise ValueError(
+                f"target_density and penalty_weight: got target_density={self.target_density} and penalty_weight="
+                f"{self.penalty_weight}, allowed are a target_density in (0, 1], a positive penalty_weight, or both."
+            )
 
     def begin(self, model: nn.Module) -> Phase:
         """Puts a soft mask on each chosen weight and begins to learn, at once or when its time comes."""
@@ -101,15 +106,15 @@ class LearnedMask(MaskSettings):
 
 
 class LearnedPhase(ParametrizedPhase):
-    """The time in which masks are learned.
+    """The phase in which masks are learned.
 
     Args:
-        settings: What was asked for.
+        settings: The method.
         weights: The weights that get a mask.
     """
 
     def __init__(self, settings: LearnedMask, weights: Sequence[Weight]) -> None:
-        super().__init__(settings, weights, Churn(settings.check_every), settings.stable_share)
+        super().__init__(settings, weights, MaskChanges(settings.check_every), settings.stable_share)
         self.settings = settings
         self._temperature = torch.tensor(settings.temperature(0.0))  # the masks share it
         self._soft_masks = [SoftMask(weight, settings.logit, self._temperature) for weight in weights]
@@ -121,24 +126,24 @@ class LearnedPhase(ParametrizedPhase):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """`"learning"` from `start` on."""
+        """The name of the phase: `"dense"`, and `"learning"` from `start` on."""
         return "learning" if self.is_open else "dense"
 
     @property
     def logits(self) -> list[nn.Parameter]:
-        """The logits phi, one tensor for each weight, of its units."""
+        """The logits phi, (U...) for each weight."""
         return [soft_mask.logits for soft_mask in self._soft_masks]
 
     def unit_masks(self) -> list[Tensor]:
-        """The units whose logit is positive."""
+        """Returns the masks of the units whose logit is positive, bool, (U...) for each weight."""
         return [logits > 0.0 for logits in self._full_logits()]
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """The logits have their own learning rate and no decay, and may lie in the optimiser after their end."""
+        """Returns one group, of the logits: with a learning rate of its own, and without weight decay."""
         return [{"params": self.logits, "lr": self.settings.logit_lr, "weight_decay": 0.0, "name": "mask_logits"}]
 
     def penalty(self) -> Tensor:
-        """The mean of phi or of sigmoid(l * phi) over all units, times lambda."""
+        """Returns the mean of phi or of sigmoid(l * phi) over all units, times lambda, 0-d."""
         if self.settings.penalty_weight == 0.0 or not self.is_open:
             return super().penalty()
         on_logits = self.settings.penalty_on == "logits"
@@ -156,7 +161,7 @@ class LearnedPhase(ParametrizedPhase):
         self._shift_logits(share)
         self._temperature.fill_(self.settings.temperature(share))
         self._share = share
-        self._churn.check(share, self.unit_masks)
+        self._changes.check(share, self.unit_masks)
         return share >= 1.0 or (share >= self.settings.reach_by and self.is_stable)
 
     def end(self, optimizer: Optimizer | None) -> None:
@@ -171,14 +176,14 @@ class LearnedPhase(ParametrizedPhase):
 
     @torch.no_grad()
     def effective_weights(self) -> list[Tensor]:
-        """The products theta * sigmoid(l * phi)."""
+        """Returns the products theta * sigmoid(l * phi), (O, I, K...) for each weight."""
         if not self.is_open:
             return super().effective_weights()
         triples = zip(self.weights, self._soft_masks, self._full_logits(), strict=True)
         return [soft_mask.product(full(weight.parameter), logits).detach() for weight, soft_mask, logits in triples]
 
     def summary(self) -> dict[str, float]:
-        """The temperature, the share of near-binary masks, and the penalty: its weight, and the shift of the logits."""
+        """Returns the temperature, the share of near-binary masks, the penalty's weight, the last shift of logits."""
         masks = [full(soft_mask.mask().detach()) for soft_mask in self._soft_masks]
         near = sum((mask - 0.5).abs().gt(0.5 - _NEAR_BINARY).sum().item() for mask in masks)
         return {
@@ -189,23 +194,23 @@ class LearnedPhase(ParametrizedPhase):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """The logits and the masks at the last check, by the names of their weights, and where the phase stands."""
+        """Returns the logits by the names of their weights, the masks at the last check, and the share of the phase."""
         names = [weight.name for weight in self.weights]
         return {
             "logits": dict(zip(names, self._full_logits(), strict=True)),
-            "churn": self._churn.state_dict(),
+            STATE_KEY: self._changes.state_dict(),
             "share": self._share,
             "open": self.is_open,
         }
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state` was taken."""
+        """Restores what `state_dict` returned."""
         if state["open"] and not self.is_open:
             self._put_before_weights(self._soft_masks)
         for weight, logits in zip(self.weights, self.logits, strict=True):
             local(logits).copy_(part_of(state["logits"][weight.name], logits))
-        self._churn.load_state_dict(state["churn"])
+        self._changes.load_state_dict(state[STATE_KEY])
         self._share = state["share"]
         self._temperature.fill_(self.settings.temperature(self._share))
 
@@ -213,7 +218,7 @@ class LearnedPhase(ParametrizedPhase):
         return [full(logits.detach()) for logits in self.logits]
 
     def _shift_logits(self, share: float) -> None:
-        """The regularisation step that `target_density` asks for, then the clamp; `share` is that now reached."""
+        """Shifts the logits as `target_density` needs it, then clamps them; `share` is what is done of the phase."""
         target, reach_by, limit = self.settings.target_density, self.settings.reach_by, self.settings.max_logit
         if target is not None:
             due = 1.0 if share >= reach_by else (share - self._share) / (reach_by - self._share)

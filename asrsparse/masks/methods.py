@@ -1,6 +1,6 @@
 """The methods of the literature: each is `BinaryMask` with other defaults, and may take either exit.
 
-method         first masks   dropped by      grown by    density       from a given share of training to another
+method         first masks   dropped by      regrown by  density       from a given share of training to another
 RandomMask     random                                    constant      0 to 1
 SNIP           |w g|                                     constant      0 to 1
 MagnitudeMask  |w|                                       constant      0.25 to 1
@@ -15,7 +15,13 @@ from dataclasses import dataclass, field
 
 from asrsparse.masks.allocation import Allocation, Global
 from asrsparse.masks.binary import BinaryMask
-from asrsparse.masks.saliency import Gradient, Magnitude, MagnitudeAndGradient, Score, Sensitivity
+from asrsparse.masks.saliency import (
+    ConnectionSensitivity,
+    GradientSaliency,
+    MagnitudeAndGradientSaliency,
+    MagnitudeSaliency,
+    Saliency,
+)
 from asrsparse.schedules import Constant, Cosine, Schedule
 
 
@@ -26,28 +32,31 @@ class RandomMask(BinaryMask):
 
 @dataclass(frozen=True, kw_only=True)
 class SNIP(BinaryMask):
-    """What the loss is most sensitive to at the start stays (https://arxiv.org/abs/1810.02340).
+    """Keeps the weights to which the loss is most sensitive at the start (https://arxiv.org/abs/1810.02340).
 
     The gradient is that of the first step, which is made with all weights.
     """
 
-    first: Score = field(default_factory=Sensitivity)
+    first: Saliency = field(default_factory=ConnectionSensitivity)
     allocation: Allocation = field(default_factory=Global)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MagnitudeMask(BinaryMask):
-    """One-shot magnitude pruning: at `start`, the largest weights stay."""
+    """One-shot magnitude pruning: from `start` on, the weights that are largest then stay."""
 
-    first: Score = field(default_factory=Magnitude)
+    first: Saliency = field(default_factory=MagnitudeSaliency)
     start: float = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class GMP(BinaryMask):
-    """Gradual magnitude pruning (https://arxiv.org/abs/1710.01878), from 25 % to 75 % of training (2501.12486)."""
+    """Gradual magnitude pruning (https://arxiv.org/abs/1710.01878), from 25 % to 75 % of training.
 
-    first: Score = field(default_factory=Magnitude)
+    The schedule of the density is Equation 1 of that paper; the times are those of https://arxiv.org/abs/2501.12486.
+    """
+
+    first: Saliency = field(default_factory=MagnitudeSaliency)
     initial_density: float | None = 1.0
     every: float | None = 0.01
     start: float = 0.25
@@ -56,7 +65,7 @@ class GMP(BinaryMask):
 
 @dataclass(frozen=True, kw_only=True)
 class SET(BinaryMask):
-    """The smallest weights make room for random ones (https://arxiv.org/abs/1707.04780)."""
+    """Replaces the smallest weights by random ones, again and again (https://arxiv.org/abs/1707.04780)."""
 
     replaced_share: Schedule = field(default_factory=lambda: Constant(0.3))
     every: float | None = 0.02
@@ -64,9 +73,9 @@ class SET(BinaryMask):
 
 @dataclass(frozen=True, kw_only=True)
 class RigL(BinaryMask):
-    """The smallest weights make room for those of the largest gradient (https://arxiv.org/abs/1911.11134)."""
+    """Replaces the smallest weights by those of the largest gradient, ever fewer (https://arxiv.org/abs/1911.11134)."""
 
-    grow: Score = field(default_factory=Gradient)
+    grow: Saliency = field(default_factory=GradientSaliency)
     replaced_share: Schedule = field(default_factory=lambda: Cosine(0.3))
     every: float | None = 0.02
     until: float = 0.75
@@ -74,22 +83,22 @@ class RigL(BinaryMask):
 
 @dataclass(frozen=True, kw_only=True)
 class MEST(BinaryMask):
-    """Weights of small magnitude and gradient make room for random ones, ever fewer (https://arxiv.org/abs/2110.14032).
+    """Replaces weights of small magnitude and gradient by random ones, ever fewer (https://arxiv.org/abs/2110.14032).
 
     This is the paper's elastic mutation; its soft memory bound, which grows before it drops, is left out.
     """
 
-    keep: Score = field(default_factory=MagnitudeAndGradient)
+    keep: Saliency = field(default_factory=MagnitudeAndGradientSaliency)
     replaced_share: Schedule = field(default_factory=lambda: Cosine(0.3))
     every: float | None = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraNet(BinaryMask):
-    """Gradual pruning, in which pruned weights are replaced by those of largest gradient (2106.10404)."""
+    """Gradual pruning with regrowth by the largest gradient (GraNet, https://arxiv.org/abs/2106.10404)."""
 
     initial_density: float | None = 1.0
-    grow: Score = field(default_factory=Gradient)
+    grow: Saliency = field(default_factory=GradientSaliency)
     replaced_share: Schedule = field(default_factory=lambda: Cosine(0.3))
     every: float | None = 0.02
     until: float = 0.75

@@ -1,4 +1,8 @@
-"""What an optimiser remembers of a weight (Adam's moments, SGD's momentum), and how it forgets a part of it."""
+"""The moments that an optimiser keeps of a weight (Adam's moments, SGD's momentum), and how they are cleared.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
+"""
 
 from collections.abc import Iterable
 
@@ -34,8 +38,8 @@ def require_held(optimizer: Optimizer, parameters: Iterable[nn.Parameter], what:
 
     Args:
         optimizer: Any torch optimiser.
-        parameters: Those that it must hold.
-        what: What they are, for the message: `"mask logits"`.
+        parameters: The parameters that it must hold.
+        what: A name of them for the message: `"mask logits"`.
 
     Raises:
         ValueError: If it does not hold one of them.

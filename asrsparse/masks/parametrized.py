@@ -1,9 +1,12 @@
-"""A weight under a soft mask, behind the model's own names.
+"""A weight behind a mask, under the model's own names.
 
-While a mask is learned, `torch.nn.utils.parametrize` makes `module.weight` the product of the weight and its mask, and
-moves the weight itself to `module.parametrizations.weight.original`. The hooks below undo this in state dicts: those of
-the model, and of any module that contains it, have the model's own keys and load strictly, as if there was no mask.
+While a mask stands before a weight, `torch.nn.utils.parametrize` makes `module.weight` the masked weight, and moves the
+weight itself to `module.parametrizations.weight.original`. The hooks below undo this in state dicts: those of the
+model, and of any module that contains it, have the model's own keys and load strictly, as if there was no mask.
 The `Parameter` stays the same object throughout, so that an optimiser may hold it before, during and after.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
 from typing import Any, cast
@@ -28,7 +31,7 @@ class SoftMask(nn.Module):
 
     Args:
         weight: The weight that gets the mask.
-        logit: The value at which all logits start.
+        logit: The initial value of all logits.
         temperature: l, a 0-d tensor on the CPU; one for all the masks of a model.
     """
 
@@ -40,21 +43,21 @@ class SoftMask(nn.Module):
         self.tiling = weight.tiling
 
     def mask(self) -> Tensor:
-        """The mask in (0, 1), a number for each unit."""
+        """Returns the mask in (0, 1), (U...)."""
         return torch.sigmoid(self.temperature * self.logits)  # not in place: a penalty may be taken of it
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The masked weight, in the weight's own precision (autocast casts the product, as it casts a plain weight)."""
+        """Returns the masked weight (O, I, K...) in the weight's precision; autocast casts it as a plain weight."""
         return self.product(weight, self.logits)
 
     def product(self, weight: Tensor, logits: Tensor) -> Tensor:
-        """The same with given logits."""
+        """Returns the weight (O, I, K...) under the mask of the given logits (U...)."""
         masked = _MaskedProduct.apply(weight, logits, self.temperature, self.tiling)  # type: ignore[no-untyped-call]
         return cast(Tensor, masked)
 
 
 class _MaskedProduct(torch.autograd.Function):
-    """theta * sigmoid(l * phi), computing the mask again for the gradients rather than keeping it in memory.
+    """Computes theta * sigmoid(l * phi), and the mask again for the gradients rather than keeping it in memory.
 
     With G the gradient of the product, those of theta and phi are G m and l m (1 - m) (G theta).
     """
@@ -83,11 +86,12 @@ def _soft_mask(logits: Tensor, temperature: Tensor) -> Tensor:
 
 
 class ParametrizedWeight:
-    """One weight of the model behind a parametrisation (a mask), from construction until `remove`.
+    """A weight of the model behind a parametrisation (a mask), from construction until `remove`.
 
     Args:
         weight: The weight.
-        parametrization: Maps the weight to what the model computes with; may have the parameter `logits`.
+        parametrization: A module that maps the weight to the one with which the model computes, of the same shape; it
+            may have the parameter `logits`.
 
     Raises:
         ValueError: If the weight is sharded already.
@@ -103,7 +107,7 @@ class ParametrizedWeight:
         )
 
     def remove(self) -> None:
-        """Leaves the plain module with the plain weight.
+        """Makes the module plain again, with the plain weight.
 
         Under FSDP2, the place of the weight has to stay, since it is there that its parts are put together: the module
         keeps a parametrisation that passes the weight on, under the plain names.
@@ -147,7 +151,7 @@ def _restore_plain_module(weight: Weight) -> None:
 
 
 def _save_under_own_name(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
-    """Renames the weight, leaves the logits out, and puts the weight first, as in the plain module."""
+    """Renames the weight in a state dict, leaves the logits out, and puts the weight first, as in the plain module."""
     state.pop(prefix + _LOGITS, None)
     others = {key: state.pop(key) for key in [prefix + name for name, _ in module.named_parameters(recurse=False)]}
     state[prefix + "weight"] = state.pop(prefix + _ORIGINAL)

@@ -1,32 +1,34 @@
-"""The part that is common to phases in which a mask stands before each weight, as a parametrisation."""
+"""The base of the phases in which a mask stands before each weight, as a parametrisation."""
 
 from collections.abc import Sequence
 
 from torch import nn
 from torch.optim import Optimizer
 
-from asrsparse.masks.mask_changes import Churn
+from asrsparse.masks.mask_changes import MaskChanges
 from asrsparse.masks.parametrized import ParametrizedWeight, require_whole
 from asrsparse.masks.phases import Phase
-from asrsparse.masks.regrowth import Reborn
+from asrsparse.masks.regrowth import RegrownWeights
 from asrsparse.masks.settings import MaskSettings
 from asrsparse.masks.weights import Weight
 
 
 class ParametrizedPhase(Phase):
-    """A phase with masks before the weights, once it is open, and with checks of whether they are stable.
+    """A phase in which masks stand before the weights from `start` on, with checks of whether they are stable.
 
     Args:
-        settings: The method's.
+        settings: The method.
         weights: The weights that get a mask.
-        churn: Checks the masks.
-        stable_share: They are stable once at most this share of their bits has changed between two checks.
+        changes: Measures how much the masks change.
+        stable_share: The masks are stable once at most this share of their bits has changed between two checks.
     """
 
-    def __init__(self, settings: MaskSettings, weights: Sequence[Weight], churn: Churn, stable_share: float) -> None:
-        super().__init__(weights, Reborn(weights, settings.rebirth_warmup))
+    def __init__(
+        self, settings: MaskSettings, weights: Sequence[Weight], changes: MaskChanges, stable_share: float
+    ) -> None:
+        super().__init__(weights, RegrownWeights(weights, settings.regrowth_warmup))
         self.exit = settings.exit
-        self._churn = churn
+        self._changes = changes
         self._stable_share = stable_share
         self._masked: list[ParametrizedWeight] = []
 
@@ -37,21 +39,25 @@ class ParametrizedPhase(Phase):
 
     @property
     def changed_share(self) -> float:  # type: ignore[override]
-        """Of the last check."""
-        return self._churn.changed_share
+        """The share of mask bits that changed between the last two checks."""
+        return self._changes.changed_share
 
     @property
     def num_checks(self) -> int:  # type: ignore[override]
-        """Until now."""
-        return self._churn.num_checks
+        """The number of checks until now."""
+        return self._changes.num_checks
 
     @property
     def is_stable(self) -> bool:  # type: ignore[override]
-        """Whether hardly a bit changed between the last two checks."""
+        """Whether at most `stable_share` of the bits changed between the last two checks."""
         return self.changed_share <= self._stable_share
 
     def bind(self) -> None:
-        """Masks that are to come cannot be put before weights that are sharded by then."""
+        """Checks that the masks stand before the weights already, as they cannot be put before sharded ones.
+
+        Raises:
+            ValueError: If a mask does not stand before its weight yet.
+        """
         super().bind()
         for weight in () if self.is_open else self.weights:
             require_whole(weight)
@@ -62,5 +68,5 @@ class ParametrizedPhase(Phase):
             masked.remove()
 
     def _put_before_weights(self, masks: Sequence[nn.Module]) -> None:
-        """Opens the phase, with a parametrisation for each weight."""
+        """Puts a parametrisation before each weight."""
         self._masked = [ParametrizedWeight(weight, mask) for weight, mask in zip(self.weights, masks, strict=True)]

@@ -1,10 +1,14 @@
-"""The times of a training with masks: each is a `Phase`, and a method says with which one training begins.
+"""The phases of a training with masks: each is a `Phase`, and a method says with which one training begins.
 
     LearnedMask:            LearnedPhase --exit--> DensePhase or SparsePhase
-    BinaryMask and others:  BinaryPhase  --exit--> DensePhase or SparsePhase
+    SRSTE, DecayingMask:    FollowingPhase --exit--> DensePhase or SparsePhase
+    BinaryMask and others:  BinaryPhase --exit--> DensePhase or SparsePhase
     DenseMask:              DensePhase
 
-A phase answers for the masks (penalty, step, density, state), so that `SparseMasks` never asks which one is on.
+Each phase has the same methods (penalty, step, density, state), so that `SparseMasks` never asks which phase it is.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
 from abc import ABC, abstractmethod
@@ -17,136 +21,147 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.fixed_zeros import FixedZeros
-from asrsparse.masks.regrowth import Reborn
+from asrsparse.masks.regrowth import RegrownWeights
 from asrsparse.masks.sharding import full
 from asrsparse.masks.weights import Weight, release
 
 Exit = Literal["dense", "sparse"]
+"""What follows the masks: all weights are trained, or the zeros stay."""
+
+_REGROWN = "reborn"  # the key in checkpoints, by which those of earlier versions load too
 
 
 class MaskMethod(Protocol):
-    """How masks come about."""
+    """A method of masks: it chooses the weights that get a mask, and the phase in which training begins."""
 
     def begin(self, model: nn.Module) -> "Phase":
         """Chooses the weights of `model` that get a mask, and enters the first phase."""
 
 
 class Phase(ABC):
-    """A time of training in which the masks of `weights` are treated in one way.
+    """A part of training in which the masks of `weights` are treated in one way.
 
-    The defaults are those of a phase without masks. Lists of tensors go by `weights`, in its order.
+    The defaults are those of a phase without masks. Lists of tensors have an item for each weight, in their order.
 
     Args:
         weights: The masked weights.
-        reborn: Those parts of them that were zero before and are new.
+        regrown: Those of them that were zero before and still warm up.
     """
 
     name: str
     exit: Exit | None = None
-    """Where the phase leads when its `step` says that it is over; `None` if it lasts until the end."""
+    """The exit to take when `step` says that the phase is over; None if the phase lasts until the end."""
     changed_share: float = 0.0
     """The share of mask bits that changed between the last two checks; 1.0 before the second check of a moving mask."""
     is_stable: bool = True
     """Whether the masks may be called final."""
     num_checks: int = 0
-    """How often the masks were chosen or checked: after that, all ranks compare theirs."""
+    """The number of times that masks were chosen or checked; after each, all ranks compare their masks."""
 
-    def __init__(self, weights: Sequence[Weight], reborn: Reborn) -> None:
+    def __init__(self, weights: Sequence[Weight], regrown: RegrownWeights) -> None:
         self.weights = list(weights)
-        self.reborn = reborn
+        self.regrown = regrown
 
     @abstractmethod
     def unit_masks(self) -> list[Tensor]:
-        """The binary masks now, bool, each of its weight's units; True = keep."""
+        """Returns the binary masks now, bool, (U...) for each weight; True = keep."""
 
     def weight_masks(self) -> list[Tensor]:
-        """The binary masks now, bool, each of its weight's shape; True = keep."""
+        """Returns the binary masks now, bool, (O, I, K...) for each weight; True = keep."""
         return [weight.tiling.expand(mask) for weight, mask in zip(self.weights, self.unit_masks(), strict=True)]
 
     def num_kept(self) -> int:
-        """How many of the parameters under masks are kept; cheap enough for every step."""
+        """Returns how many of the parameters under masks are kept; this is cheap enough for every step."""
         pairs = zip(self.weights, self.unit_masks(), strict=True)
         return sum(int(mask.sum()) * weight.parameters_per_unit for weight, mask in pairs)
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """What the optimiser trains besides the model's parameters."""
+        """Returns the groups of what the optimiser trains besides the model's parameters."""
         return []
 
     def penalty(self) -> Tensor:
-        """The sparse regularisation to add to the loss, a 0-d tensor."""
+        """Returns the sparse regularisation to add to the loss, a 0-d tensor."""
         return torch.zeros(())
 
     def step(self, progress: float, optimizer: Optimizer) -> bool:
-        """Does what is due after an optimiser step; returns whether the phase is over."""
+        """Does what is due after an optimiser step.
+
+        Args:
+            progress: The share of training that is done, in [0, 1].
+            optimizer: The optimiser that trains the weights.
+
+        Returns:
+            Whether the phase is over.
+        """
         return False
 
     def end(self, optimizer: Optimizer | None) -> None:  # noqa: B027 (nothing to do by default)
-        """Leaves the model plain, with its weights as they are; `optimizer` is None where none exists yet."""
+        """Makes the model plain again, with its weights as they are; `optimizer` is None if there is none yet."""
 
     def bind(self) -> None:
-        """Goes on with the parameters that `fully_shard` has put in the place of whole ones; called once."""
-        self.reborn.bind()
+        """Uses the parameters by which `fully_shard` replaced the whole ones from here on; called once."""
+        self.regrown.bind()
 
     def effective_weights(self) -> list[Tensor]:
-        """The weights with which the model computes now, whole."""
+        """Returns the weights with which the model computes now, whole, (O, I, K...) each."""
         return [full(weight.parameter.detach()) for weight in self.weights]
 
     def summary(self) -> dict[str, float]:
-        """Numbers of this phase to log, next to its density."""
+        """Returns numbers of this phase to log, next to its density."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and Python scalars from which `load_state_dict` goes on exactly."""
+        """Returns tensors and Python scalars from which `load_state_dict` restores the phase exactly."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 (nothing to do by default)
-        """Takes over what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
 
 
 class DensePhase(Phase):
-    """All weights are trained; no masks. This is the baseline's only phase, and the last one after the exit `dense`.
+    """A phase without masks: all weights are trained. It is a baseline's only one, and follows the exit `dense`.
 
     Args:
-        weights: Those that had masks.
-        reborn: Those of them that were zero until now.
+        weights: The weights that had masks.
+        regrown: Those of them that were zero until now.
     """
 
     name = "dense"
 
-    def __init__(self, weights: Sequence[Weight], reborn: Reborn) -> None:
-        super().__init__(weights, reborn)
+    def __init__(self, weights: Sequence[Weight], regrown: RegrownWeights) -> None:
+        super().__init__(weights, regrown)
         release(weights)
 
     def unit_masks(self) -> list[Tensor]:
-        """Every unit is kept."""
+        """Returns masks that keep every unit."""
         return all_ones(self.weights)
 
     def num_kept(self) -> int:
-        """All, without building masks of ones."""
+        """Returns the number of all parameters that had masks, without building masks of ones."""
         return sum(weight.size for weight in self.weights)
 
     def step(self, progress: float, optimizer: Optimizer) -> bool:
-        """Lets reborn weights grow up."""
-        self.reborn.step(optimizer)
+        """Warms up the regrown weights."""
+        self.regrown.step(optimizer)
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """Those that are still new."""
-        return {"reborn": self.reborn.state_dict()}
+        """Returns the regrown weights that still warm up."""
+        return {_REGROWN: self.regrown.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes them back."""
-        self.reborn.load_state_dict(state["reborn"])
+        """Restores what `state_dict` returned."""
+        self.regrown.load_state_dict(state[_REGROWN])
 
 
 class SparsePhase(Phase):
-    """Fixed masks: the weights that are masked out are zero and stay zero, bit for bit; the others are trained.
+    """A phase with fixed masks: weights that are masked out stay zero, bit for bit; the others are trained.
 
     Args:
         weights: The masked weights; their dead ones are zeroed now.
-        unit_masks: Bool, one for each weight, of its units; True = keep.
-        reborn: Those parts of them that are new; more are added where a subclass moves the masks.
-        optimizer: The one that trains them, which forgets the dead ones; None where none exists yet.
+        unit_masks: The masks, bool, (U...) for each weight; True = keep.
+        regrown: Those of them that still warm up; more are added if a subclass moves the masks.
+        optimizer: The optimiser that trains them, whose moments of dead weights are zeroed; None if there is none yet.
     """
 
     name = "sparse"
@@ -155,72 +170,72 @@ class SparsePhase(Phase):
         self,
         weights: Sequence[Weight],
         unit_masks: Sequence[Tensor],
-        reborn: Reborn,
+        regrown: RegrownWeights,
         optimizer: Optimizer | None,
     ) -> None:
-        super().__init__(weights, reborn)
+        super().__init__(weights, regrown)
         self._zeros = [FixedZeros(weight) for weight in weights]
         self._unit_masks = all_ones(weights)
         self.set_masks(unit_masks, optimizer)
 
     def set_masks(self, unit_masks: Sequence[Tensor], optimizer: Optimizer | None) -> None:
-        """Zeroes what the masks drop, and lets what they newly keep start anew, from zero."""
+        """Zeroes what the masks drop; what they keep and did not keep before is trained from zero."""
         triples = list(zip(self.weights, self._unit_masks, unit_masks, strict=True))
         live = [weight.tiling.expand(now) for weight, _, now in triples]
-        born = [weight.tiling.expand(now & ~before.to(now.device)) for weight, before, now in triples]
-        self.reborn.drop([~now for now in live])
-        self.reborn.add(born)
+        regrown = [weight.tiling.expand(now & ~before.to(now.device)) for weight, before, now in triples]
+        self.regrown.drop([~now for now in live])
+        self.regrown.add(regrown)
         for zeros, now in zip(self._zeros, live, strict=True):
             zeros.set(now, optimizer)
         self._unit_masks = list(unit_masks)
         self._num_kept = super().num_kept()
 
     def num_kept(self) -> int:
-        """Counted when the masks were set."""
+        """Returns how many parameters are kept, counted when the masks were set."""
         return self._num_kept
 
     def unit_masks(self) -> list[Tensor]:
-        """The masks as they were set."""
+        """Returns the masks as they were set."""
         return self._unit_masks
 
     def step(self, progress: float, optimizer: Optimizer) -> bool:
-        """Writes the zeros again, and lets reborn weights grow up."""
-        self.reborn.step(optimizer)
+        """Warms up the regrown weights, and writes the zeros again."""
+        self.regrown.step(optimizer)
         for zeros in self._zeros:
             zeros.write()
         return False
 
     def bind(self) -> None:
-        """Holds the zeros of this rank's parts of the weights."""
+        """Holds the zeros of this rank's parts of the weights from here on."""
         super().bind()
         for zeros in self._zeros:
             zeros.bind()
 
     def end(self, optimizer: Optimizer | None) -> None:
-        """Lets the gradients of the dead weights pass again."""
+        """Stops to hold the zeros: gradients reach all weights again."""
         for zeros in self._zeros:
             zeros.remove()
 
     def state_dict(self) -> dict[str, Any]:
-        """The masks by the names of their weights, and those that are still new."""
+        """Returns the masks by the names of their weights, and the regrown weights that still warm up."""
         names = (weight.name for weight in self.weights)
-        return {"unit_masks": dict(zip(names, self._unit_masks, strict=True)), "reborn": self.reborn.state_dict()}
+        return {"unit_masks": dict(zip(names, self._unit_masks, strict=True)), _REGROWN: self.regrown.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over masks; the optimiser, loaded apart, has forgotten the dead weights already."""
+        """Restores what `state_dict` returned; the optimiser is loaded apart, with dead weights' moments at zero."""
         masks = [state["unit_masks"][w.name].to(w.parameter.device) for w in self.weights]
         self.set_masks(masks, None)
-        self.reborn.load_state_dict(state["reborn"])
+        self.regrown.load_state_dict(state[_REGROWN])
 
 
 def all_ones(weights: Sequence[Weight]) -> list[Tensor]:
-    """Masks that keep every unit."""
+    """Returns masks that keep every unit, bool, (U...) for each weight."""
     return [torch.ones(w.tiling.units_shape, dtype=torch.bool, device=w.parameter.device) for w in weights]
 
 
 @dataclass(frozen=True)
 class DenseMask:
-    """The null object: no masks. The same lines as with masks train the plain model, bit for bit.
+    """The method without masks (null object): the same lines as with masks train the plain model, bit for bit.
 
     Example:
         >>> from asrsparse.masks import SparseMasks
@@ -230,5 +245,5 @@ class DenseMask:
     """
 
     def begin(self, model: nn.Module) -> Phase:
-        """Begins, and stays, with no masks at all."""
-        return DensePhase([], Reborn([], warmup_steps=0))
+        """Enters the phase without masks, which lasts until the end."""
+        return DensePhase([], RegrownWeights([], warmup_steps=0))

@@ -1,10 +1,14 @@
-"""Reborn weights: those that were dropped and are trained again, each as new as at the start of a training.
+"""Regrown weights: weights that were dropped and are trained again from zero, as at the start of a training.
 
 Their moments are zero (`moments.clear_moments`), but an optimiser counts the steps of a whole tensor, so that it would
 take zero moments for those of a long training: Adam's first steps would be up to sqrt(1 / (1 - beta2)) times too long,
 where beta2 is near 1 (SMET, https://arxiv.org/abs/2606.00888, finds loss spikes). Here they count their own steps, and
 their learning rate warms up. That is done for any optimiser, also a fused one, after its step: what it changed in a
-reborn weight is scaled.
+regrown weight is scaled.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
+R regrown weights of one tensor.
 """
 
 import math
@@ -24,13 +28,13 @@ _FADED = 0.95  # Adam's correction of its second moment, from which on a cohort 
 
 @dataclass
 class _Cohort:
-    """Weights of one tensor that were reborn in the same step.
+    """The weights of one tensor that were regrown in the same step.
 
     Attributes:
-        number: Of the weight.
-        indices: Into the flattened weight, int64; with FSDP2, into this rank's part of it.
-        before: The values that they had before the optimiser's next step.
-        age: Optimiser steps since.
+        number: The number of the tensor among the masked weights.
+        indices: Their indices in the flattened weight, int64 (R,); with FSDP2, in this rank's part of it.
+        before: The values that they had before the optimiser's next step, (R,).
+        age: The number of optimiser steps since they were regrown.
     """
 
     number: int
@@ -43,12 +47,13 @@ class _Cohort:
         self.indices, self.before = self.indices.to(device), self.before.to(device)
 
 
-class Reborn:
-    """The weights that are still new, in cohorts of the same age.
+class RegrownWeights:
+    """The regrown weights that still warm up, in cohorts of the same age.
 
     Args:
         weights: The masked weights.
-        warmup_steps: Optimiser steps in which the pace of a reborn weight rises linearly to that of the others.
+        warmup_steps: The optimiser steps in which the learning rate of a regrown weight rises linearly to its full
+            value.
     """
 
     def __init__(self, weights: Sequence[Weight], warmup_steps: int) -> None:
@@ -58,23 +63,23 @@ class Reborn:
 
     @property
     def num_weights(self) -> int:
-        """How many are still new, in this rank's parts of the weights."""
+        """The number of weights that still warm up, in this rank's parts of the weights."""
         return sum(cohort.indices.numel() for cohort in self._cohorts)
 
     @torch.no_grad()
-    def add(self, born: Sequence[Tensor]) -> None:
-        """Takes in new weights, with the values that they have.
+    def add(self, regrown: Sequence[Tensor]) -> None:
+        """Adds regrown weights, with the values that they have now.
 
         Args:
-            born: Bool, one for each masked weight, of its whole shape.
+            regrown: True for the weights to add, bool (O, I, K...) for each masked weight.
         """
-        for number, newborn in enumerate(born):
-            if newborn.any():
-                indices = part_of(newborn, self._weights[number].parameter).flatten().nonzero().squeeze(1)
+        for number, added in enumerate(regrown):
+            if added.any():
+                indices = part_of(added, self._weights[number].parameter).flatten().nonzero().squeeze(1)
                 self._cohorts.append(_Cohort(number, indices, self._values(number, indices)))
 
     def drop(self, dead: Sequence[Tensor]) -> None:
-        """Forgets those that are dropped again; `dead` as in `add`."""
+        """Removes weights that are dropped again; `dead` is True for them, bool (O, I, K...) for each masked weight."""
         for cohort in self._cohorts:
             cohort.move_to(dead[cohort.number].device)
             held = part_of(dead[cohort.number], self._parameter(cohort))
@@ -84,11 +89,11 @@ class Reborn:
 
     @torch.no_grad()
     def step(self, optimizer: Optimizer) -> None:
-        """Scales what the optimiser's last step changed in them; to be called after each."""
+        """Scales what the optimiser's last step changed in them; to be called after each step of the optimiser."""
         self._cohorts = [cohort for cohort in self._cohorts if self._step(cohort, optimizer)]
 
     def _step(self, cohort: _Cohort, optimizer: Optimizer) -> bool:
-        """Returns whether they are still new."""
+        """Returns whether they still warm up."""
         parameter = self._parameter(cohort)
         cohort.move_to(parameter.device)
         correction = _BiasCorrection.of(parameter, optimizer)
@@ -106,26 +111,26 @@ class Reborn:
         return local(self._weights[number].parameter.detach()).flatten()[indices]
 
     def _may_matter(self, cohort: _Cohort) -> bool:
-        """Other ranks may hold some where this one holds none: all ranks keep the same list of cohorts."""
+        """Returns whether any rank may hold weights of a cohort: all ranks keep the same list of cohorts."""
         return cohort.indices.numel() > 0 or is_sharded(self._parameter(cohort))
 
     def bind(self) -> None:
-        """Goes on with this rank's parts of the weights, after `fully_shard` has cut them up."""
+        """Uses this rank's parts of the weights from here on, after `fully_shard` has cut them up."""
         self._cohorts = [_part(cohort, self._parameter(cohort)) for cohort in self._cohorts]
 
     def state_dict(self) -> dict[str, Any]:
-        """The cohorts of whole weights: tensors and plain numbers. To be called on all ranks."""
+        """Returns the cohorts of whole weights: tensors and plain numbers. All ranks must call this."""
         whole = [_whole(cohort, self._parameter(cohort)) for cohort in self._cohorts]
         return {"cohorts": [[c.number, c.indices, c.before, c.age] for c in whole if c.indices.numel()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state` was taken; the weights may be loaded before or after."""
+        """Restores what `state_dict` returned; the weights may be loaded before or after."""
         self._cohorts = [_Cohort(*cohort) for cohort in state["cohorts"]]
         self.bind()
 
 
 def _part(cohort: _Cohort, parameter: nn.Parameter) -> _Cohort:
-    """Of a cohort of a whole weight, those that are in this rank's part."""
+    """Returns the weights of a cohort that are in this rank's part."""
     if not is_sharded(parameter):
         return cohort
     is_in = part_of(_spread(cohort.indices, torch.ones_like(cohort.before), parameter.shape), parameter)
@@ -134,7 +139,7 @@ def _part(cohort: _Cohort, parameter: nn.Parameter) -> _Cohort:
 
 
 def _whole(cohort: _Cohort, parameter: nn.Parameter) -> _Cohort:
-    """The cohort of the whole weight of which this rank has a part."""
+    """Returns the cohort of the whole weight of which this rank has a part."""
     if not is_sharded(parameter):
         return cohort
     shape = local(parameter.detach()).shape
@@ -144,7 +149,7 @@ def _whole(cohort: _Cohort, parameter: nn.Parameter) -> _Cohort:
 
 
 def _spread(indices: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
-    """Values at their places in a tensor, zero elsewhere."""
+    """Returns a tensor with the values at their indices, and zero elsewhere."""
     return values.new_zeros(shape.numel()).index_copy_(0, indices, values).view(shape)
 
 
@@ -155,14 +160,14 @@ def _picked(cohort: _Cohort, is_in: Tensor, before: Tensor) -> _Cohort:
 
 @dataclass(frozen=True)
 class _BiasCorrection:
-    """Adam's division of its moments by 1 - beta^t (https://arxiv.org/abs/1412.6980, Algorithm 1).
+    """The division of Adam's moments by 1 - beta^t (https://arxiv.org/abs/1412.6980, Algorithm 1).
 
-    The defaults are those of an optimiser without it.
+    The defaults stand for an optimiser without such a correction.
 
     Attributes:
-        steps: The optimiser's t.
-        beta1: Of the first moment.
-        beta2: Of the second moment.
+        steps: The number of steps t that the optimiser counts.
+        beta1: The decay of the first moment.
+        beta2: The decay of the second moment.
     """
 
     steps: float = math.inf
@@ -171,7 +176,7 @@ class _BiasCorrection:
 
     @classmethod
     def of(cls, parameter: nn.Parameter, optimizer: Optimizer) -> "_BiasCorrection":
-        """As the optimiser does it for this parameter."""
+        """Returns the correction that the optimiser makes for this parameter."""
         state = optimizer.state.get(parameter, {})
         if "exp_avg_sq" not in state or "step" not in state:
             return cls()
@@ -179,11 +184,11 @@ class _BiasCorrection:
         return cls(float(state["step"]), *(float(beta) for beta in group["betas"]))
 
     def factor(self, age: int) -> float:
-        """The step for moments of `age` steps, over the one that the optimiser takes for them at its t."""
+        """Returns the step due to moments of `age` steps, divided by the step that the optimiser takes at its t."""
         first = (1.0 - self.beta1**self.steps) / (1.0 - self.beta1**age)
         second = (1.0 - self.beta2**age) / (1.0 - self.beta2**self.steps)
         return float(first * math.sqrt(second))
 
     def has_faded(self, age: int) -> bool:
-        """Whether moments of this age need hardly any correction."""
+        """Returns whether moments of this age need hardly any correction."""
         return self.beta2**age < 1.0 - _FADED**2

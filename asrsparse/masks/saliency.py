@@ -1,11 +1,15 @@
-"""What a unit is worth: the scores by which masks of zeros and ones are chosen.
+"""Saliencies: the scores of units by which masks of zeros and ones are chosen.
 
 Each score is the mean over the weights of a unit, so that units of different sizes compare.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,15 +18,15 @@ from asrsparse.masks.weights import Tiling
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a choice of masks may look at. Lists go by the masked weights.
+class SaliencyInputs:
+    """The tensors that a saliency may use. Each list has an item for each masked weight, in one order.
 
     Attributes:
-        values: The weights now.
-        gradients: Their gradients in the last step, those of dead weights too, summed over ranks; empty if no score
-            asked for them.
-        tilings: How they are cut into units.
-        generator: For random numbers; on the CPU, and the same on all ranks.
+        values: The weights now, (O, I, K...) each.
+        gradients: Their gradients in the last step, (O, I, K...) each, those of dead weights too, summed over ranks;
+            empty if no saliency needs them.
+        tilings: How the weights are cut into units.
+        generator: The generator of random numbers; it is on the CPU, and the same on all ranks.
     """
 
     values: Sequence[Tensor]
@@ -31,91 +35,112 @@ class Seen:
     generator: torch.Generator
 
     def pool(self, values: Sequence[Tensor]) -> list[Tensor]:
-        """The means over the units."""
+        """Returns the means over the units: (O, I, K...) -> (U...) for each weight."""
         pairs = zip(self.tilings, values, strict=True)
         return [tiling.pool(value) / tiling.weights_per_unit for tiling, value in pairs]
 
 
-class Score(Protocol):
-    """Says what the units are worth."""
+class Saliency(Protocol):
+    """Gives each unit a score; units of higher score are kept."""
 
     @property
     def needs_gradient(self) -> bool:
-        """Whether it looks at `Seen.gradients`."""
+        """Whether it uses `SaliencyInputs.gradients`."""
 
-    def __call__(self, seen: Seen) -> list[Tensor]:
-        """The scores of all units, one tensor for each weight, of its `units_shape`."""
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
+        """Returns the scores of all units, (U...) for each weight."""
 
 
 @dataclass(frozen=True)
-class Random:
-    """Any unit is worth as much as another."""
+class RandomSaliency:
+    """Scores units by random numbers, so that masks are random."""
 
     needs_gradient = False
 
-    def __call__(self, seen: Seen) -> list[Tensor]:
-        """Uniform random numbers."""
-        pairs = zip(seen.tilings, seen.values, strict=True)
-        return [torch.rand(t.units_shape, generator=seen.generator).to(value.device) for t, value in pairs]
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
+        """Returns uniform random numbers in [0, 1), (U...) for each weight."""
+        pairs = zip(inputs.tilings, inputs.values, strict=True)
+        return [torch.rand(t.units_shape, generator=inputs.generator).to(value.device) for t, value in pairs]
 
 
 @dataclass(frozen=True)
-class Magnitude:
-    """|w|."""
+class MagnitudeSaliency:
+    """Scores units by the mean of |w|."""
 
     needs_gradient = False
 
-    def __call__(self, seen: Seen) -> list[Tensor]:
-        """The mean magnitudes."""
-        return seen.pool([value.abs() for value in seen.values])
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
+        """Returns the mean magnitudes, (U...) for each weight."""
+        return inputs.pool([value.abs() for value in inputs.values])
 
 
 @dataclass(frozen=True)
-class Gradient:
-    """|dL/dw|: how fast a weight would grow."""
+class GradientSaliency:
+    """Scores units by the mean of |dL/dw|: how fast a weight would grow from zero."""
 
     needs_gradient = True
 
-    def __call__(self, seen: Seen) -> list[Tensor]:
-        """The mean magnitudes of gradients."""
-        return seen.pool([gradient.abs() for gradient in seen.gradients])
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
+        """Returns the mean magnitudes of gradients, (U...) for each weight."""
+        return inputs.pool([gradient.abs() for gradient in inputs.gradients])
 
 
 @dataclass(frozen=True)
-class Sensitivity:
-    """|w dL/dw|: what the loss would lose with a weight.
+class ConnectionSensitivity:
+    """Scores units by the mean of |w dL/dw|: how much the loss would change without a weight, to first order.
 
-    SNIP's connection sensitivity (https://arxiv.org/abs/1810.02340), before its division by the sum of all.
+    This is the connection sensitivity of SNIP (https://arxiv.org/abs/1810.02340, Equation 5), without its division by
+    the sum of all, which does not change the order.
     """
 
     needs_gradient = True
 
-    def __call__(self, seen: Seen) -> list[Tensor]:
-        """The mean sensitivities."""
-        return seen.pool([(w * g).abs() for w, g in zip(seen.values, seen.gradients, strict=True)])
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
+        """Returns the mean sensitivities, (U...) for each weight."""
+        return inputs.pool([(w * g).abs() for w, g in zip(inputs.values, inputs.gradients, strict=True)])
 
 
 @dataclass(frozen=True)
-class MagnitudeAndGradient:
-    """|w| + lambda |dL/dw| (MEST, https://arxiv.org/abs/2110.14032, the salience by which it drops weights).
+class MagnitudeAndGradientSaliency:
+    """Scores units by |w| + lambda |dL/dw|, by which MEST (https://arxiv.org/abs/2110.14032) drops weights.
 
-    Both are divided by their means over the layer first: that is our decision, since a gradient's size depends on that
-    of the loss and, with a gradient scaler, on its scale.
+    Both are divided by their means over the layer first: that is our decision, since the size of a gradient depends on
+    that of the loss and, with a gradient scaler, on its scale.
 
     Args:
-        gradient_weight: lambda.
+        gradient_weight: lambda, the weight of the gradient.
     """
 
     gradient_weight: float = 1.0
 
     needs_gradient = True
 
-    def __call__(self, seen: Seen) -> list[Tensor]:
-        """The weighted sums."""
-        pairs = zip(Magnitude()(seen), Gradient()(seen), strict=True)
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
+        """Returns the weighted sums, (U...) for each weight."""
+        pairs = zip(MagnitudeSaliency()(inputs), GradientSaliency()(inputs), strict=True)
         return [_normalised(w) + self.gradient_weight * _normalised(g) for w, g in pairs]
 
 
 def _normalised(scores: Tensor) -> Tensor:
     mean = scores.mean()
     return scores / mean if mean > 0 else scores
+
+
+_OLD_NAMES = {
+    "Gradient": "GradientSaliency",
+    "Magnitude": "MagnitudeSaliency",
+    "MagnitudeAndGradient": "MagnitudeAndGradientSaliency",
+    "Random": "RandomSaliency",
+    "Score": "Saliency",
+    "Seen": "SaliencyInputs",
+    "Sensitivity": "ConnectionSensitivity",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Returns a class by the name that it had in an earlier version, with a warning."""
+    if name not in _OLD_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    message = f"{__name__}.{name} is an old name, which the next release will not know. Write {_OLD_NAMES[name]}."
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return globals()[_OLD_NAMES[name]]

@@ -1,4 +1,4 @@
-"""2:4 sparsity as the GPU computes it: torch's own tensors in place of weights of which half are zero.
+"""The 2:4 sparsity that a GPU computes faster: torch's own tensors replace weights of which half are zero.
 
 In a 2:4 weight, two or more of every four neighbouring inputs of each output are zero. NVIDIA's tensor cores skip them
 from compute capability 8.0 (Ampere) on; elsewhere such zeros are multiplied like any other number.
@@ -9,17 +9,20 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.sparse import to_sparse_semi_structured
 
+from asrsparse.masks.layers import LAYER_TYPES, weight_of
+
 MULTIPLE = 16
-"""Both dimensions of a weight are a multiple of it (torch 2.11, `SparseSemiStructuredTensorCUSPARSELT`)."""
+"""A number of which both dimensions of a weight are multiples (torch 2.11, `SparseSemiStructuredTensorCUSPARSELT`)."""
 
 DTYPES = (torch.bfloat16, torch.float16)
-"""What a weight may be made of (the same; its int8 and float8 are for quantised models)."""
+"""The allowed types of weights (of the same class; its int8 and float8 are for quantised models)."""
 
 MIN_CAPABILITY = (8, 0)
+"""The lowest compute capability of a GPU with sparse tensor cores (Ampere)."""
 
 
 def to_semi_structured(model: nn.Module) -> list[str]:
-    """Puts torch's semi-structured tensors in place of the 2:4 weights of a model's linear layers, for inference.
+    """Replaces the 2:4 weights of a model's linear layers by torch's semi-structured tensors, for inference.
 
     Layers whose weights hold no 2:4 zeros stay as they are, as do those of which a dimension is no multiple of 16. To
     leave others out, call this on parts of the model.
@@ -36,23 +39,23 @@ def to_semi_structured(model: nn.Module) -> list[str]:
     layers = {name: layer for name, layer in model.named_modules() if _is_candidate(layer)}
     if not layers:
         raise ValueError(
-            f"to_semi_structured: got {type(model).__name__}, of which no linear layer has a plain weight with two "
+            f"model: got {type(model).__name__}, of which no linear layer has a plain weight with two "
             f"zeros in every four inputs and both dimensions a multiple of {MULTIPLE}. Train with a 2:4 mask first."
         )
     for name, layer in layers.items():
-        _require_dtype(name, layer.weight)
-        _require_gpu(name, layer.weight.device)
+        _require_dtype(name, weight_of(layer))
+        _require_gpu(name, weight_of(layer).device)
     for layer in layers.values():
-        sparse = to_sparse_semi_structured(layer.weight.detach().contiguous())
+        sparse = to_sparse_semi_structured(weight_of(layer).detach().contiguous())
         layer.weight = nn.Parameter(sparse, requires_grad=False)
     return list(layers)
 
 
 def is_two_of_four(weight: Tensor) -> bool:
-    """Whether at most two of every four neighbouring inputs of each output are not zero.
+    """Returns whether at most two of every four neighbouring inputs of each output are not zero.
 
     Args:
-        weight: (outputs, inputs).
+        weight: The weight of a linear layer, (O, I): outputs, inputs.
 
     Example:
         >>> is_two_of_four(torch.tensor([[1.0, 0.0, 0.0, 2.0, 0.0, 0.0, 3.0, 0.0]]))
@@ -67,9 +70,11 @@ def is_two_of_four(weight: Tensor) -> bool:
 
 
 def _is_candidate(layer: nn.Module) -> bool:
-    if type(layer) is not nn.Linear or is_parametrized(layer):
+    kind = LAYER_TYPES.get(type(layer))  # a subclass may compute something else with its weight
+    if kind is None or not kind.has_semi_structured_kernel or is_parametrized(layer):
         return False
-    return all(size % MULTIPLE == 0 for size in layer.weight.shape) and is_two_of_four(layer.weight)
+    weight = weight_of(layer)
+    return all(size % MULTIPLE == 0 for size in weight.shape) and is_two_of_four(weight)
 
 
 def _require_dtype(name: str, weight: Tensor) -> None:

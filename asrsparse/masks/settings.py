@@ -1,4 +1,4 @@
-"""What all mask methods let a user set."""
+"""The arguments that all mask methods have."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,9 +23,9 @@ class MaskSettings:
         include: Patterns of weights to mask, see `weights.select`.
         exclude: Patterns of weights to leave dense. For a recogniser of ESPnet parts, leave out the subsampling and the
             output layers: `["encoder.embed.*|ctc.*|decoder.output_layer.*"]`.
-        granularity: What is kept or dropped at once.
-        allocation: How the density is shared out over the weights.
-        rebirth_warmup: Optimiser steps in which weights that come back warm up.
+        granularity: What is kept or dropped at once: single weights, blocks, or whole units of the model.
+        allocation: How the density is distributed over the weights.
+        regrowth_warmup: The optimiser steps in which the learning rate of regrown weights rises to that of the others.
 
     Raises:
         ValueError: If a value is outside its range.
@@ -38,18 +38,21 @@ class MaskSettings:
     exclude: Sequence[str] = ()
     granularity: Granularity = field(default_factory=SingleWeights)
     allocation: Allocation = field(default_factory=ErdosRenyi)
-    rebirth_warmup: int = 50
+    regrowth_warmup: int = 50
 
     def __post_init__(self) -> None:
         if not (0.0 <= self.start < 1.0 and self.start <= self.until <= 1.0 and self.until > 0.0):
-            raise self._wrong(f"start={self.start}, until={self.until}", "shares of training, 0 <= start <= until <= 1")
+            raise ValueError(
+                f"start and until: got start={self.start} and until={self.until}, allowed are shares of training with "
+                "0 <= start <= until <= 1, start < 1 and until > 0."
+            )
         if self.exit not in get_args(Exit):
-            raise self._wrong(f"exit={self.exit!r}", ", ".join(get_args(Exit)))
-        if self.rebirth_warmup < 0:
-            raise self._wrong(f"rebirth_warmup={self.rebirth_warmup}", "optimiser steps from 0 on")
+            raise wrong("exit", self.exit, f"are {' and '.join(get_args(Exit))}")
+        if self.regrowth_warmup < 0:
+            raise wrong("regrowth_warmup", self.regrowth_warmup, "are optimiser steps from 0 on")
 
     def take_weights(self, model: nn.Module, density: float | None) -> list[Weight]:
-        """The weights to mask, from now on under the masks of this method alone.
+        """Returns the weights to mask, which no other method may mask from here on.
 
         Raises:
             ValueError: If the patterns, the granularity or the density do not fit the model, or it has masks already.
@@ -61,15 +64,24 @@ class MaskSettings:
         return weights
 
     def share(self, progress: float) -> float:
-        """The share of the phase that is done, in [0, 1]; 0 before `start`."""
+        """Returns the share of the phase that is done, in [0, 1]; 0 before `start`."""
         if progress >= self.until:
             return 1.0
         return max(0.0, (progress - self.start) / (self.until - self.start)) if progress > self.start else 0.0
 
-    def _wrong(self, got: str, allowed: str) -> ValueError:
-        return ValueError(f"{type(self).__name__}: got {got}, allowed is {allowed}.")
-
     def _require_share(self, name: str) -> None:
         value = getattr(self, name)
         if value is not None and not 0.0 < value <= 1.0:
-            raise self._wrong(f"{name}={value}", "a share in (0, 1]")
+            raise wrong(name, value, "is a share in (0, 1]")
+
+
+def wrong(argument: str, got: object, allowed: str) -> ValueError:
+    """Returns the error of a constructor about one of its arguments.
+
+    Example:
+        >>> raise wrong("density", 2.0, "is a share in (0, 1]")
+        Traceback (most recent call last):
+            ...
+        ValueError: density: got 2.0, allowed is a share in (0, 1].
+    """
+    return ValueError(f"{argument}: got {got!r}, allowed {allowed}.")

@@ -1,7 +1,10 @@
-"""Several processes, one set of masks; and weights that FSDP2 (`fully_shard`) has cut up between ranks.
+"""Training on several ranks: one set of masks, and weights that FSDP2 (`fully_shard`) has cut up between the ranks.
 
 Masks are whole and the same on all ranks, while each rank holds a part of a weight, of its gradient and of its moments:
 a `DTensor`. These functions lead from one to the other, and hand plain tensors back as they are.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
 from typing import TYPE_CHECKING, cast
@@ -14,22 +17,22 @@ if TYPE_CHECKING:
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether it is a `DTensor`, asked without importing that: it takes longer to load than all of this package."""
+    """Returns whether it is a `DTensor`, without importing that: it takes longer to load than all of this package."""
     return hasattr(tensor, "to_local")
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The part that this rank holds, in the same memory."""
+    """Returns the part that this rank holds, in the same memory."""
     return cast("DTensor", tensor).to_local() if is_sharded(tensor) else tensor
 
 
 def full(tensor: Tensor) -> Tensor:
-    """The whole tensor. All ranks must ask for it, in the same order."""
+    """Returns the whole tensor. All ranks must call this, in the same order."""
     return cast("DTensor", tensor).full_tensor() if is_sharded(tensor) else tensor
 
 
 def total(tensor: Tensor) -> Tensor:
-    """The sum of all elements, of the parts of all ranks; its gradient is sharded as the tensor is."""
+    """Returns the sum of all elements over all ranks, 0-d; its gradient is sharded as the tensor is."""
     if not is_sharded(tensor):
         return tensor.sum()
     from torch.distributed.tensor import DTensor, Partial, Replicate
@@ -41,11 +44,11 @@ def total(tensor: Tensor) -> Tensor:
 
 
 def shard_like(whole: Tensor, parameter: Tensor) -> Tensor:
-    """Cuts up a tensor that all ranks have as a parameter is cut up; costs no communication.
+    """Shards a tensor that all ranks have like a parameter; this costs no communication.
 
     Args:
-        whole: Of a shape that broadcasts to the parameter's; the same on all ranks.
-        parameter: What it goes with.
+        whole: A tensor whose shape broadcasts to the parameter's; it is the same on all ranks.
+        parameter: The parameter, sharded or not.
     """
     if not is_sharded(parameter):
         return whole
@@ -59,12 +62,12 @@ def shard_like(whole: Tensor, parameter: Tensor) -> Tensor:
 
 
 def part_of(whole: Tensor, parameter: Tensor) -> Tensor:
-    """What of a tensor that all ranks have belongs to this rank's part of a parameter."""
+    """Returns the part of a tensor that all ranks have that belongs to this rank's part of a parameter."""
     return local(shard_like(whole, parameter))
 
 
 def join_like(part: Tensor, parameter: Tensor) -> Tensor:
-    """The whole of which each rank has a part, of the shape of its part of a parameter; to be called on all ranks."""
+    """Returns the whole tensor of which each rank has a part, sharded like a parameter; all ranks must call this."""
     if not is_sharded(parameter):
         return part
     from torch.distributed.tensor import DTensor
@@ -77,7 +80,7 @@ def join_like(part: Tensor, parameter: Tensor) -> Tensor:
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """The sum of a tensor over all ranks, in place; the tensor itself in a training of one process."""
+    """Sums a tensor over all ranks in place, and returns it; with one process it stays as it is."""
     if is_distributed():
         dist.all_reduce(tensor)
     return tensor
@@ -106,5 +109,5 @@ def require_same_on_all_ranks(fingerprint: str) -> None:
 
 
 def is_distributed() -> bool:
-    """Whether several processes train together."""
+    """Returns whether several processes train together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

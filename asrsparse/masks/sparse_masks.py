@@ -1,4 +1,8 @@
-"""The masks of one model, from the first step to the last."""
+"""The masks of one model, from the first training step to the last.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
+"""
 
 import hashlib
 import logging
@@ -17,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class SparseMasks:
-    """The masks of one model: what the training loop talks to. Made by `attach`; see the package for the loop.
+    """The masks of one model, with the methods that a training loop calls; made by `attach`. The package shows a loop.
 
     The model stays the model: its parameters are the same objects, its state dict has its own keys and loads strictly
     at any time, while the masks have a state dict of their own. Attach before the optimiser is built, to a model in the
@@ -25,28 +29,28 @@ class SparseMasks:
 
     **Works with**
 
-    * `torch.compile`: a mask that comes or goes before a weight makes another model, which is compiled once; no step,
-      moving mask or temperature is. Compile after `attach`.
+    * `torch.compile`: when a mask is put before a weight or removed, the model is compiled again, once; steps, masks
+      that change and temperatures need no compilation. Compile after `attach`.
     * autocast, gradient scalers, accumulated batches, clipping: as without masks. `penalty` is a term of the loss, and
       is scaled and divided with it.
     * copies and `AveragedModel`: their state dicts have the plain names. Averages are of the weights before the mask;
       make them anew when `phase` changes, since the parameters of a module are others then.
     * DDP: masks follow from averaged gradients, and all ranks compare theirs at every choice. Wrap the model after
-      `attach`, and anew when `phase` changes: its reducer would wait for logits that have gone and leave out those
-      that have come. With `find_unused_parameters=True`, an exit needs no new wrapper.
+      `attach`, and anew when `phase` changes: its reducer would wait for logits that are removed, and miss new ones.
+      With `find_unused_parameters=True`, an exit needs no new wrapper.
     * FSDP2: `attach` first, to weights in float32 (lower ones by its `MixedPrecisionPolicy`), `load_state_dict` where a
       run is resumed, then `fully_shard` of blocks and `model`, then the optimiser from `param_groups`. Weights, logits
       and moments are sharded; masks are whole on each rank, as are the weights while masks are chosen: for SRSTE and
       `DecayingMask` in each step, as are the logits of `LearnedMask`. These three must begin with `start=0`; after the
-      exit their modules pass the weights on, and logits are still gathered, until the run is resumed. What tells of
-      masks (`density`, `summary`, `fingerprint`, state dicts) is to be called on all ranks.
+      exit their modules pass the weights through, and logits are still gathered, until the run is resumed. Call what
+      describes masks (`density`, `summary`, `fingerprint`, state dicts) on all ranks.
     """
 
     def __init__(self, model: nn.Module, method: MaskMethod) -> None:
         self._model = model
         self._owners = _owners(model)  # of the model's parameters, before any mask
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        """The number of weights in the model, masked or not; logits are not counted."""
+        """The number of parameters of the model, masked or not; logits are not counted."""
         self._phase: Phase = method.begin(model)
         self._signature = _signature(self._phase)
         self._extra_groups = self._phase.param_groups()
@@ -62,7 +66,7 @@ class SparseMasks:
 
         Args:
             model: Any module; it is changed in place.
-            method: How the masks come about: `LearnedMask(...)`, or `DenseMask()` for none.
+            method: The method that makes the masks: `LearnedMask(...)`, or `DenseMask()` for none.
 
         Raises:
             ValueError: If no layer can be masked, or a pattern matches none, or the model has masks already.
@@ -86,32 +90,32 @@ class SparseMasks:
 
     @property
     def phase(self) -> str:
-        """How the model computes now: `"dense"`, `"learning"`, `"following"` or `"sparse"`."""
+        """The name of the phase that is on: `"dense"`, `"learning"`, `"following"` or `"sparse"`."""
         return self._phase.name
 
     @property
     def num_masked(self) -> int:
-        """The number of parameters that masks decide, or decided, on."""
+        """The number of parameters on which masks decide, or decided."""
         return sum(weight.size for weight in self._phase.weights)
 
     @property
     def density(self) -> float:
-        """The share of the masked weights that the masks keep, in [0, 1]; 1 where nothing is masked (any more)."""
+        """The share of the masked parameters that the masks keep, in [0, 1]; 1 if nothing is masked (any more)."""
         return self._phase.num_kept() / self.num_masked if self.num_masked else 1.0
 
     def densities(self) -> dict[str, float]:
-        """The share of each masked weight that its mask keeps, by the weight's name; empty where nothing is masked."""
+        """Returns the share that each mask keeps of its weight, by the weight's name; empty if nothing is masked."""
         pairs = zip(self._phase.weights, self._phase.weight_masks(), strict=True)
         return {weight.name: weight_mask.float().mean().item() for weight, weight_mask in pairs}
 
     def weight_masks(self) -> dict[str, Tensor]:
-        """The binary masks, bool, by the names of their weights, each of its weight's shape; True = keep."""
+        """Returns the binary masks by the names of their weights, bool, (O, I, K...) each; True = keep."""
         pairs = zip(self._phase.weights, self._phase.weight_masks(), strict=True)
         return {weight.name: weight_mask for weight, weight_mask in pairs}
 
     @property
     def overall_density(self) -> float:
-        """The share of all the model's weights that are not masked out, in [0, 1]."""
+        """The share of all the model's parameters that are not masked out, in [0, 1]."""
         return 1.0 - (1.0 - self.density) * self.num_masked / self.num_parameters
 
     @property
@@ -120,7 +124,7 @@ class SparseMasks:
         return self._phase.changed_share
 
     def param_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """The optimiser's groups: matrices and kernels, vectors (norms, biases) without decay, then what the masks add.
+        """Returns the optimiser's groups: matrices and kernels, vectors (norms, biases) without decay, and mask logits.
 
         The last is `{"name": "mask_logits", ...}` with a learning rate of its own, which a schedule with warm-up should
         leave alone, as the masks are learned while it warms up. It stays, with empty tensors, after the exit.
@@ -143,15 +147,15 @@ class SparseMasks:
         ]
 
     def penalty(self) -> Tensor:
-        """The sparse regularisation to add to the loss, a 0-d tensor; exactly 0 without one."""
+        """Returns the sparse regularisation to add to the loss, a 0-d tensor; exactly 0 if the method has none."""
         return self._phase.penalty()
 
     def step(self, progress: float, optimizer: Optimizer) -> bool:
-        """To be called after each optimiser step.
+        """Does what is due after an optimiser step; to be called after each one.
 
         Args:
             progress: The share of training that is done, in [0, 1].
-            optimizer: The one that holds `param_groups`.
+            optimizer: The optimiser that holds `param_groups`.
 
         Returns:
             Whether the masks left their phase in this step.
@@ -160,7 +164,7 @@ class SparseMasks:
             ValueError: If `progress` is outside [0, 1], or the optimiser does not hold the masked weights and logits.
         """
         if not 0.0 <= progress <= 1.0:
-            raise ValueError(f"masks.step: got progress={progress}, allowed is the share of training done, in [0, 1].")
+            raise ValueError(f"progress: got {progress}, allowed is the share of training done, in [0, 1].")
         self._require_ours(optimizer)
         is_over = self._phase.step(progress, optimizer)
         if self._phase.num_checks != self._num_compared:
@@ -172,22 +176,22 @@ class SparseMasks:
         return True
 
     def finish(self, exit: Exit, optimizer: Optimizer) -> None:
-        """Zeroes what is masked out and goes on without masks (`dense`) or with fixed ones (`sparse`).
+        """Zeroes what is masked out; a phase without masks (`dense`) or with fixed ones (`sparse`) follows.
 
         The optimiser's moments of the zeroed weights are zeroed too.
 
         Args:
             exit: `"dense"`: all weights are trained from there. `"sparse"`: zeros stay zeros.
-            optimizer: The one that holds `param_groups`.
+            optimizer: The optimiser that holds `param_groups`.
 
         Raises:
             ValueError: If `exit` is unknown, the masks have left their phase already, or the optimiser is another one.
         """
         if exit not in get_args(Exit):
-            raise ValueError(f"masks.finish: got exit={exit!r}, allowed are {', '.join(get_args(Exit))}.")
+            raise ValueError(f"exit: got {exit!r}, allowed are {', '.join(get_args(Exit))}.")
         if self._finished:
             raise ValueError(
-                f"masks.finish: got a second exit ({exit!r}) in phase {self.phase!r}; allowed is one. "
+                f"exit: got a second exit ({exit!r}) in phase {self.phase!r}; allowed is one. "
                 "Note that masks.step finishes by itself, at `until` or once the masks are stable."
             )
         self._require_ours(optimizer)
@@ -202,7 +206,7 @@ class SparseMasks:
         logger.info("masks: %s from here, %s", exit, _in_words(self.exit_summary))
 
     def summary(self) -> dict[str, float]:
-        """Numbers to log: densities, changed share, and those of the phase. Costs one pass over the masks."""
+        """Returns numbers to log: densities, changed share, those of the phase. It costs one pass over the masks."""
         density = self.density
         return {
             "density": density,
@@ -212,14 +216,17 @@ class SparseMasks:
         }
 
     def fingerprint(self) -> str:
-        """A hash of the phase and the binary masks, to compare between ranks or runs."""
+        """Returns a hash of the phase and the binary masks, to compare ranks or runs."""
         digest = hashlib.sha256(self.phase.encode())
         for unit_mask in self._phase.unit_masks():
             digest.update(unit_mask.cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def baked_state_dict(self) -> dict[str, Tensor]:
-        """The model's state dict with the weights that it computes with, whole; loads strictly into the plain model."""
+    def merged_state_dict(self) -> dict[str, Tensor]:
+        """Returns the model's state dict with the masks merged into the weights.
+
+        The weights are those with which the model computes, whole; it loads strictly into the plain model.
+        """
         state = self._model.state_dict()
         for name, value in state.items():
             state[name] = full(value)
@@ -228,7 +235,7 @@ class SparseMasks:
         return state
 
     def state_dict(self) -> dict[str, Any]:
-        """The masks' own state: tensors and plain Python values, for `torch.load(..., weights_only=True)`."""
+        """Returns the masks' own state: tensors and plain Python values, for `torch.load(..., weights_only=True)`."""
         return {
             "signature": self._signature,
             "phase": self.phase,
@@ -238,7 +245,7 @@ class SparseMasks:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state` was taken, on masks freshly attached by the same method.
+        """Restores what `state_dict` returned, on masks freshly attached by the same method.
 
         The model's state dict and the optimiser's are loaded as well, in any order.
 
@@ -252,18 +259,21 @@ class SparseMasks:
                 "the exclude patterns of the run that wrote it."
             )
         if self._finished:
-            raise ValueError(f"masks.load_state_dict: got masks in phase {self.phase!r}, allowed are fresh ones.")
+            raise ValueError(
+                f"masks.load_state_dict: got masks in phase {self.phase!r}, allowed are fresh ones. "
+                "Attach masks to a new model."
+            )
         if state["finished"]:
             self._enter(state["phase"], all_ones(self._phase.weights), None)
         self._phase.load_state_dict(state)
         self.exit_summary = dict(state["exit_summary"])
 
     def _parameters(self) -> list[nn.Parameter]:
-        """The model's own, in its order."""
+        """Returns the model's own parameters, in its order."""
         return [parameter_of(module, name) for module, name in self._owners]
 
     def _bind(self) -> None:
-        """Goes on with the parameters that `fully_shard` has put in the place of those that were there at `attach`."""
+        """Uses the parameters by which `fully_shard` replaced those of `attach` from here on."""
         if not self._is_sharded and any(is_sharded(parameter) for parameter in self._parameters()):
             self._phase.bind()
             self._extra_groups = self._extra_groups if self._finished else self._phase.param_groups()
@@ -275,21 +285,21 @@ class SparseMasks:
         require_held(optimizer, logits, "mask logits")
 
     def _enter(self, exit: Exit, unit_masks: list[Tensor], optimizer: Optimizer | None) -> None:
-        """Leaves the phase that is on for the one after it."""
+        """Ends the phase that is on, and begins the one after it."""
         before = self._phase
         before.end(optimizer)
         self._finished = True
         if exit == "sparse":
-            self._phase = SparsePhase(before.weights, unit_masks, before.reborn, optimizer)
+            self._phase = SparsePhase(before.weights, unit_masks, before.regrown, optimizer)
             return
         dead = [w.tiling.expand(~mask) for w, mask in zip(before.weights, unit_masks, strict=True)]
         write_zeros(before.weights, dead, optimizer)
-        before.reborn.add(dead)
-        self._phase = DensePhase(before.weights, before.reborn)
+        before.regrown.add(dead)
+        self._phase = DensePhase(before.weights, before.regrown)
 
 
 def _owners(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """The module of each parameter and its name there, in the model's order: these outlive the parameter."""
+    """Returns the module of each parameter and its name there, in the model's order; parameters may be replaced."""
     owners: dict[nn.Parameter, tuple[nn.Module, str]] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -298,7 +308,7 @@ def _owners(model: nn.Module) -> list[tuple[nn.Module, str]]:
 
 
 def _signature(phase: Phase) -> str:
-    """Names and shapes of the masked weights: their number, and a hash."""
+    """Returns the number of the masked weights, and a hash of their names and shapes."""
     lines = [f"{weight.name} {tuple(weight.parameter.shape)}" for weight in phase.weights]
     return f"{len(lines)} weights, {hashlib.sha256(chr(10).join(lines).encode()).hexdigest()[:16]}"
 

@@ -1,11 +1,14 @@
 """Masks that follow the weights in each step, while all weights stay and are trained: mostly for N:M sparsity.
 
 The model computes with the largest weights alone, and the others keep their values, so that they may return. Two ways
-to train those: SR-STE passes the gradient straight through the mask and pulls them towards zero; a decaying mask lets
-ever less of them through. At the exit, they are zeroed as with any other method.
+to train those: SR-STE passes the gradient straight through the mask and adds a weight decay; a decaying mask lets ever
+less of them through. At the exit, they are zeroed as with any other method.
 
-The pull is the gradient of a term of the loss (`penalty`), so that it counts the same where a scaler scales the loss,
-or accumulation divides it.
+The weight decay is the gradient of a term of the loss (`penalty`), so that it counts the same where a scaler scales the
+loss, or accumulation divides it.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
 from abc import abstractmethod
@@ -18,10 +21,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.allocation import NM, Allocation
-from asrsparse.masks.mask_changes import Churn
+from asrsparse.masks.mask_changes import STATE_KEY, MaskChanges
 from asrsparse.masks.parametrized_phase import ParametrizedPhase
 from asrsparse.masks.phases import Phase, all_ones
-from asrsparse.masks.saliency import Magnitude, Seen
+from asrsparse.masks.saliency import MagnitudeSaliency, SaliencyInputs
 from asrsparse.masks.settings import MaskSettings
 from asrsparse.masks.sharding import full, shard_like, total
 from asrsparse.masks.weights import Weight
@@ -30,11 +33,11 @@ from asrsparse.schedules import Linear, Schedule
 
 @dataclass(frozen=True, kw_only=True)
 class FollowingMask(MaskSettings):
-    """What masks that follow the weights have in common.
+    """The base of the methods whose masks follow the weights.
 
     Args:
         density: The share of the masked parameters that the model computes with, in (0, 1].
-        allocation: Where it holds; 2:4 by default.
+        allocation: How the density is distributed over the weights; 2:4 by default.
         stable_share: The mask is stable once at most this share of its bits has changed between two checks.
         check_every: The share of training between two checks.
 
@@ -58,65 +61,67 @@ class FollowingMask(MaskSettings):
 
     @abstractmethod
     def decay(self) -> float:
-        """The pull of a dropped weight w towards zero: its gradient gets w times this; 0 for none."""
+        """Returns the weight decay of dropped weights: the gradient of a dropped w gets w times this; 0 for none."""
 
     @abstractmethod
     def leak(self, share: float) -> float:
-        """The factor on dropped weights, in [0, 1], by the share of the phase that is done."""
+        """Returns the factor on dropped weights, in [0, 1], at a share of the phase that is done."""
 
     @property
     @abstractmethod
     def is_straight(self) -> bool:
-        """Whether the gradient passes the mask as if it was not there."""
+        """Whether the gradient passes the mask as if it was not there (straight-through estimator)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SRSTE(FollowingMask):
-    """Sparse-refined straight-through estimator: w <- w - lr (dL/dw~ + lambda_W (1 - m) w), w~ = m w.
+    """The sparse-refined straight-through estimator: w <- w - lr (dL/dw~ + lambda_W (1 - m) w), w~ = m w.
 
-    SR-STE, https://arxiv.org/abs/2102.04010; with any optimiser, the pull is added to the gradient.
+    SR-STE, https://arxiv.org/abs/2102.04010, Equation 9; with any optimiser, the weight decay is added to the gradient.
 
     Args:
-        pull: lambda_W, the pull of dropped weights towards zero.
+        weight_decay: lambda_W, the weight decay of dropped weights, on top of the optimiser's own.
     """
 
-    pull: float = 2e-4
+    weight_decay: float = 2e-4
 
     def decay(self) -> float:
-        """lambda_W."""
-        return self.pull
+        """Returns lambda_W."""
+        return self.weight_decay
 
     def leak(self, share: float) -> float:
-        """Nothing of dropped weights is heard."""
+        """Returns 0: the model computes without the dropped weights."""
         return 0.0
 
     @property
     def is_straight(self) -> bool:
-        """Dropped weights have gradients as if they were kept."""
+        """True: dropped weights have gradients as if they were kept."""
         return True
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecayingMask(FollowingMask):
-    """Dropped weights fade: they and their gradients are scaled by a factor that decays (2402.04744).
+    """A method whose dropped weights fade: they and their gradients are scaled by a factor that decays
+    (https://arxiv.org/abs/2402.04744).
 
     Args:
-        fading: The factor, by the share of the phase that is done; what is left of it at the exit is lost.
+        fading: The factor as a function of the share of the phase that is done. At the exit dropped weights are zeroed,
+            whatever the factor is by then.
     """
 
     fading: Schedule = field(default_factory=lambda: Linear(1.0, 0.0))
 
     def decay(self) -> float:
-        """None."""
+        """Returns 0: dropped weights have no weight decay of their own."""
         return 0.0
 
     def leak(self, share: float) -> float:
-        """The factor now."""
+        """Returns the factor at a share of the phase that is done."""
         return self.fading(share)
 
     @property
     def is_straight(self) -> bool:
-        """Gradients go through the mask, as they are."""
+        """False: the gradients of dropped weights are scaled as the weights are."""
         return False
 
 
@@ -128,7 +133,7 @@ class LeakyMask(nn.Module):
     Args:
         weight: The weight that gets the mask.
         leak: The factor, a 0-d tensor on the CPU; one for all the masks of a model.
-        settings: How gradients pass.
+        settings: The method, which says how gradients pass.
     """
 
     def __init__(self, weight: Weight, leak: Tensor, settings: FollowingMask) -> None:
@@ -140,7 +145,7 @@ class LeakyMask(nn.Module):
         self.is_straight = settings.is_straight
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The masked weight."""
+        """Returns the masked weight, (O, I, K...)."""
         mask = shard_like(self.tiling.expand(self.unit_mask), weight)
         if not self.is_straight:
             return torch.where(mask, weight, weight * self.leak)
@@ -149,7 +154,7 @@ class LeakyMask(nn.Module):
 
 
 class _StraightThrough(torch.autograd.Function):
-    """w m, whose gradient to w is that of the product."""
+    """Computes w m, with the gradient of the product as the gradient of w."""
 
     @staticmethod
     def forward(weight: Tensor, mask: Tensor) -> Tensor:
@@ -166,7 +171,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 class FollowingPhase(ParametrizedPhase):
-    """The time in which masks follow the weights.
+    """The phase in which masks follow the weights.
 
     Args:
         settings: The method.
@@ -174,7 +179,7 @@ class FollowingPhase(ParametrizedPhase):
     """
 
     def __init__(self, settings: FollowingMask, weights: Sequence[Weight]) -> None:
-        super().__init__(settings, weights, Churn(settings.check_every), settings.stable_share)
+        super().__init__(settings, weights, MaskChanges(settings.check_every), settings.stable_share)
         self.settings = settings
         self._leak = torch.tensor(settings.leak(0.0))
         self._masks = [LeakyMask(weight, self._leak, settings) for weight in weights]
@@ -183,32 +188,32 @@ class FollowingPhase(ParametrizedPhase):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """`"following"` from `start` on."""
+        """The name of the phase: `"dense"`, and `"following"` from `start` on."""
         return "following" if self.is_open else "dense"
 
     def unit_masks(self) -> list[Tensor]:
-        """The masks of the next step."""
+        """Returns the masks of the next step, bool, (U...) for each weight."""
         return [mask.unit_mask for mask in self._masks]
 
     def penalty(self) -> Tensor:
-        """Half the squares of dropped weights times the pull, whose gradient is the pull."""
-        pull = self.settings.decay()
-        if pull == 0.0 or not self.is_open:
+        """Returns half the squares of dropped weights times their weight decay; the gradient of that is the decay."""
+        weight_decay = self.settings.decay()
+        if weight_decay == 0.0 or not self.is_open:
             return super().penalty()
         pairs = zip(self.weights, self._masks, strict=True)
         squares = [_sum_of_squares(weight, mask.unit_mask) for weight, mask in pairs]
-        return 0.5 * pull * torch.stack(squares).sum()
+        return 0.5 * weight_decay * torch.stack(squares).sum()
 
     @torch.no_grad()
     def step(self, progress: float, optimizer: Optimizer) -> bool:
-        """Chooses the masks anew."""
+        """Chooses the masks by the weights as they are now, and sets the factor on dropped weights."""
         if not self.is_open:
             if progress >= self.settings.start:
                 self._open()
             return False
         self._leak.fill_(self.settings.leak(self.settings.share(progress)))
         self._follow()
-        self._churn.check(progress - self.settings.start, self.unit_masks)
+        self._changes.check(progress - self.settings.start, self.unit_masks)
         return progress >= self.settings.until
 
     @torch.no_grad()
@@ -224,22 +229,22 @@ class FollowingPhase(ParametrizedPhase):
         return {"leak": self._leak.item()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The masks now and at the last check."""
+        """Returns the masks now and at the last check."""
         names = [weight.name for weight in self.weights]
         return {
             "unit_masks": dict(zip(names, self.unit_masks(), strict=True)),
-            "churn": self._churn.state_dict(),
+            STATE_KEY: self._changes.state_dict(),
             "leak": self._leak.item(),
             "open": self.is_open,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state` was taken."""
+        """Restores what `state_dict` returned."""
         if state["open"] and not self.is_open:
             self._open()
         for weight, mask in zip(self.weights, self._masks, strict=True):
             mask.unit_mask.copy_(state["unit_masks"][weight.name])
-        self._churn.load_state_dict(state["churn"])
+        self._changes.load_state_dict(state[STATE_KEY])
         self._leak.fill_(state["leak"])
 
     @torch.no_grad()
@@ -248,15 +253,15 @@ class FollowingPhase(ParametrizedPhase):
         self._put_before_weights(self._masks)
 
     def _follow(self) -> None:
-        """Masks the smallest weights."""
+        """Chooses masks that drop the smallest weights."""
         values = [full(weight.parameter.detach()) for weight in self.weights]
-        seen = Seen(values, [], [weight.tiling for weight in self.weights], torch.Generator())
-        chosen = self.settings.allocation.choose(self.weights, Magnitude()(seen), self.settings.density)
+        inputs = SaliencyInputs(values, [], [weight.tiling for weight in self.weights], torch.Generator())
+        chosen = self.settings.allocation.choose(self.weights, MagnitudeSaliency()(inputs), self.settings.density)
         for mask, unit_mask in zip(self._masks, chosen, strict=True):
             mask.unit_mask.copy_(unit_mask)
 
 
 def _sum_of_squares(weight: Weight, unit_mask: Tensor) -> Tensor:
-    """Of what the mask drops, a 0-d tensor."""
+    """Returns the sum of the squares of the weights that the mask drops, a 0-d tensor."""
     kept = shard_like(weight.tiling.expand(unit_mask), weight.parameter)
     return total(weight.parameter.masked_fill(kept, 0.0).square())

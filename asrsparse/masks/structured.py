@@ -1,4 +1,4 @@
-"""Units of a model that can vanish whole: hidden units, attention heads, channels.
+"""Units of a model that can be removed whole: hidden units, attention heads, channels.
 
 All that a unit computes passes through input columns of one weight, its *gate*:
 
@@ -10,10 +10,13 @@ All that a unit computes passes through input columns of one weight, its *gate*:
                          a channel of the last of them                  out.0            F', its frequencies
 
 So a structured mask has to act on the gate alone: a unit whose columns are zero adds nothing to the output, whatever
-the rest of it holds, and the rest of it gets no gradient. `keep` takes such units out: the layers really get smaller.
+the rest of it holds, and the rest of it gets no gradient. `keep` removes such units: the layers get smaller.
 
 A kind knows modules by their attributes, ESPnet's by default. Those of another library are named in its fields:
 `FeedForwardUnits("linear1", "linear2")` are the hidden units of `torch.nn.TransformerEncoderLayer`.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
 from abc import ABC, abstractmethod
@@ -26,24 +29,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from asrsparse.masks.surgery import (
-    Layer,
-    bias_size,
-    child,
-    children,
-    column_size,
-    keep_inputs,
-    keep_outputs,
-    kept_indices,
-    present,
-    row_size,
-    shrink,
-    spread,
-)
+from asrsparse.masks.layers import bias_size, keep_channels, kernel_dims_of, type_of, weight_of
+from asrsparse.masks.surgery import child, children, kept_indices, present, shrink, spread
 
 
 class UnitKind(ABC):
-    """A kind of unit: which modules have it, and how a module goes on with some of its units."""
+    """A kind of unit: which modules have it, and how a module shrinks to some of its units."""
 
     @property
     @abstractmethod
@@ -52,11 +43,11 @@ class UnitKind(ABC):
 
     @abstractmethod
     def matches(self, module: nn.Module) -> bool:
-        """Whether the module has units of this kind. The other methods are for modules that have."""
+        """Returns whether the module has units of this kind. The other methods are for modules that have."""
 
     @abstractmethod
     def parameters_per_unit(self, module: nn.Module) -> int:
-        """How many parameters vanish with one unit, its gate columns included.
+        """Returns how many parameters leave the model with one unit, its gate columns included.
 
         What is also in another kind's gate counts there alone, so that no parameter counts twice.
         """
@@ -69,25 +60,41 @@ class UnitKind(ABC):
 
         Args:
             module: A module that matches, with plain weights.
-            units: True = keep, bool (number of units,); at least one, as empty layers break kernels.
+            units: True = keep, bool (number of units,); at least one is True, as kernels do not take empty layers.
         """
 
     def columns_per_unit(self, module: nn.Module) -> int:
-        """How many neighbouring input columns of the gate belong to one unit."""
+        """Returns how many neighbouring input columns of the gate belong to one unit."""
         return 1
 
-    def gate(self, module: nn.Module) -> Layer:
-        """The layer whose input columns let units through."""
-        gate: Layer = child(module, self.gate_name)
+    def gate(self, module: nn.Module) -> nn.Module:
+        """Returns the layer whose input columns take in what the units compute."""
+        gate: nn.Module = child(module, self.gate_name)
         return gate
 
+    def num_columns(self, module: nn.Module) -> int:
+        """Returns the number of input columns of the gate."""
+        gate = self.gate(module)
+        return weight_of(gate).shape[type_of(gate).input_axis]
+
+    def column_size(self, module: nn.Module) -> int:
+        """Returns the number of parameters of one input column of the gate."""
+        gate = self.gate(module)
+        return type_of(gate).column_size(gate)
+
+    def keep_columns(self, module: nn.Module, kept: Tensor) -> None:
+        """Shrinks the gate to some of its input columns; `kept` has their indices, int64 (number of those kept,)."""
+        gate = self.gate(module)
+        type_of(gate).keep_inputs(gate, kept)
+
     def num_units(self, module: nn.Module) -> int:
-        """The number of units now."""
-        return self.gate(module).weight.shape[1] // self.columns_per_unit(module)
+        """Returns the number of units that the module has now."""
+        return self.num_columns(module) // self.columns_per_unit(module)
 
     def live_units(self, module: nn.Module) -> Tensor:
-        """Which units have a column that is not all zero, bool (number of units,)."""
-        columns = self.gate(module).weight.detach().transpose(0, 1)
+        """Returns which units have a column that is not all zero, bool (number of units,)."""
+        gate = self.gate(module)
+        columns = weight_of(gate).detach().movedim(type_of(gate).input_axis, 0)
         return (columns.reshape(self.num_units(module), -1) != 0).any(dim=1)
 
 
@@ -114,24 +121,27 @@ class FeedForwardUnits(UnitKind):
 
     @property
     def gate_name(self) -> str:
-        """The second layer."""
+        """The attribute of the second layer."""
         return self.second
 
     def matches(self, module: nn.Module) -> bool:
-        """Whether it has both linear layers, and one leads into the other."""
+        """Returns whether it has both linear layers, the first with as many outputs as the second has inputs."""
         first, second = children(module, (self.first, self.second))
-        linear = isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
-        return linear and first.out_features == second.in_features
+        if not (kernel_dims_of(first) == kernel_dims_of(second) == 0):
+            return False
+        return type_of(first).num_outputs(first) == type_of(second).num_inputs(second)
 
     def parameters_per_unit(self, module: nn.Module) -> int:
-        """A row of the first layer with its bias, and a column of the second."""
-        return row_size(getattr(module, self.first)) + column_size(self.gate(module))
+        """Counts a row of the first layer with its bias, and a column of the second."""
+        first = child(module, self.first)
+        return type_of(first).row_size(first) + self.column_size(module)
 
     def keep(self, module: nn.Module, units: Tensor) -> None:
         """Shrinks both layers."""
         kept = kept_indices(units, self.num_units(module))
-        keep_outputs(getattr(module, self.first), kept)
-        keep_inputs(self.gate(module), kept)
+        first = child(module, self.first)
+        type_of(first).keep_outputs(first, kept)
+        self.keep_columns(module, kept)
 
 
 @dataclass(frozen=True)
@@ -159,38 +169,38 @@ class AttentionHeads(UnitKind):
 
     @property
     def gate_name(self) -> str:
-        """The layer out of the heads."""
+        """The attribute of the layer out of the heads."""
         return self.output
 
     def matches(self, module: nn.Module) -> bool:
-        """Whether it has the linear layers, all as wide as its heads together."""
+        """Returns whether it has the linear layers, all as wide as its heads together."""
         heads, head_size = getattr(module, self.num_heads, None), getattr(module, self.head_size, None)
         output, *projections = children(module, (self.output, *self.projections))
-        if not (isinstance(heads, int) and isinstance(head_size, int) and isinstance(output, nn.Linear)):
+        if not (isinstance(heads, int) and isinstance(head_size, int) and kernel_dims_of(output) == 0):
             return False
         width = heads * head_size
-        fit = (isinstance(layer, nn.Linear) and layer.out_features == width for layer in projections)
-        return output.in_features == width and all(fit)
+        fit = (kernel_dims_of(layer) == 0 and type_of(layer).num_outputs(layer) == width for layer in projections)
+        return type_of(output).num_inputs(output) == width and all(fit)
 
     def columns_per_unit(self, module: nn.Module) -> int:
-        """The width of a head."""
+        """Returns the width of a head."""
         return int(getattr(module, self.head_size))
 
     def parameters_per_unit(self, module: nn.Module) -> int:
-        """The rows and columns of a head, and its biases of position."""
-        rows = sum(row_size(layer) for layer in self._projections(module))
+        """Counts the rows and columns of a head, and its biases of position."""
+        rows = sum(type_of(layer).row_size(layer) for layer in self._projections(module))
         biases: int = sum(bias[0].numel() for bias in present(module, self.position_biases))
-        return self.columns_per_unit(module) * (rows + column_size(self.gate(module))) + biases
+        return self.columns_per_unit(module) * (rows + self.column_size(module)) + biases
 
     def keep(self, module: nn.Module, units: Tensor) -> None:
         """Shrinks all layers, and the number of heads."""
         heads = kept_indices(units, self.num_units(module))
         rows = spread(heads, self.columns_per_unit(module))
         for layer in self._projections(module):
-            keep_outputs(layer, rows)
+            type_of(layer).keep_outputs(layer, rows)
         for name in self.position_biases:
             shrink(module, name, heads, axis=0)
-        keep_inputs(self.gate(module), rows)
+        self.keep_columns(module, rows)
         setattr(module, self.num_heads, len(heads))
 
     def _projections(self, module: nn.Module) -> list[Any]:
@@ -218,36 +228,38 @@ class ConvolutionChannels(UnitKind):
 
     @property
     def gate_name(self) -> str:
-        """The second pointwise convolution."""
+        """The attribute of the second pointwise convolution."""
         return self.second
 
     def matches(self, module: nn.Module) -> bool:
-        """Whether it has the three convolutions and a batch norm, on one number of channels."""
+        """Returns whether it has the three convolutions and a batch norm, on one number of channels."""
         *convolutions, norm = children(module, (self.first, self.depthwise, self.second, self.norm))
-        if not (all(isinstance(layer, nn.Conv1d) for layer in convolutions) and isinstance(norm, nn.BatchNorm1d)):
+        if not (all(kernel_dims_of(layer) == 1 for layer in convolutions) and isinstance(norm, nn.BatchNorm1d)):
             return False
         first, depthwise, second = convolutions
-        widths = (first.out_channels / 2, depthwise.in_channels, depthwise.out_channels, depthwise.groups)
-        return first.groups == second.groups == 1 and {*widths, norm.num_features} == {second.in_channels}
+        kind = type_of(depthwise)
+        widths = (kind.num_inputs(depthwise), kind.num_outputs(depthwise), depthwise.groups, norm.num_features)
+        doubled = type_of(first).num_outputs(first) / 2
+        return first.groups == second.groups == 1 and {doubled, *widths} == {type_of(second).num_inputs(second)}
 
     def parameters_per_unit(self, module: nn.Module) -> int:
-        """Two rows of the first convolution, a filter, what the norm learns, and a column of the second."""
+        """Counts two rows of the first convolution, a filter, the norm's parameters, and a column of the second."""
         first, depthwise, norm = children(module, (self.first, self.depthwise, self.norm))
         learned: int = sum(parameter[0].numel() for parameter in norm.parameters())
-        return 2 * row_size(first) + row_size(depthwise) + learned + column_size(self.gate(module))
+        rows = 2 * type_of(first).row_size(first) + type_of(depthwise).row_size(depthwise)
+        return rows + learned + self.column_size(module)
 
     def keep(self, module: nn.Module, units: Tensor) -> None:
         """Shrinks the convolutions and the norm."""
         num_channels = self.num_units(module)
         channels = kept_indices(units, num_channels)
         first, depthwise, norm = children(module, (self.first, self.depthwise, self.norm))
-        keep_outputs(first, torch.cat([channels, channels + num_channels]))  # values, then their gates
-        keep_outputs(depthwise, channels)
-        depthwise.in_channels = depthwise.groups = len(channels)
+        type_of(first).keep_outputs(first, torch.cat([channels, channels + num_channels]))  # values, then their gates
+        keep_channels(depthwise, channels)
         for name in ("weight", "bias", "running_mean", "running_var"):
             shrink(norm, name, channels, axis=0)
         norm.num_features = len(channels)
-        keep_inputs(self.gate(module), channels)
+        self.keep_columns(module, channels)
 
 
 @dataclass(frozen=True)
@@ -282,41 +294,39 @@ class SubsamplingChannels(UnitKind):
 
     @property
     def gate_name(self) -> str:
-        """The layer that reads the channels."""
+        """The attribute of the layer that reads the channels."""
         return self.reader
 
     def matches(self, module: nn.Module) -> bool:
-        """Whether it has both layers with nothing but a ReLU between them, on one number of channels."""
+        """Returns whether it has both layers with nothing but a ReLU between them, on one number of channels."""
         convolution, reader = children(module, (self.convolution, self.reader))
-        if not (isinstance(convolution, nn.Conv2d) and isinstance(reader, nn.Conv2d | nn.Linear)):
+        if kernel_dims_of(convolution) != 2 or kernel_dims_of(reader) not in (0, 2):
             return False
-        channels, columns = convolution.out_channels, reader.weight.shape[1]
-        fit = columns == channels or (isinstance(reader, nn.Linear) and columns % channels == 0)
+        channels, columns = type_of(convolution).num_outputs(convolution), self.num_columns(module)
+        fit = columns == channels or (kernel_dims_of(reader) == 0 and columns % channels == 0)
         layers = _innermost(module)
         between = layers[layers.index(convolution) + 1 : layers.index(reader)]
         return fit and convolution.groups == 1 and [type(layer) for layer in between] == [nn.ReLU]
 
     def columns_per_unit(self, module: nn.Module) -> int:
-        """The number of frequencies, where a linear layer reads; else 1."""
-        return self.gate(module).weight.shape[1] // self._convolution(module).out_channels
+        """Returns the number of frequencies if a linear layer reads the channels, else 1."""
+        convolution = child(module, self.convolution)
+        return self.num_columns(module) // type_of(convolution).num_outputs(convolution)
 
     def parameters_per_unit(self, module: nn.Module) -> int:
-        """A filter with its bias, and its columns; of a filter that other channels pass through, only the bias."""
-        convolution = self._convolution(module)
+        """Counts a filter with its bias, and its columns; of a filter that reads other channels, only the bias."""
+        convolution = child(module, self.convolution)
         is_first = _innermost(module)[0] is convolution
-        own = row_size(convolution) if is_first else bias_size(convolution)
-        return own + self.columns_per_unit(module) * column_size(self.gate(module))
+        own = type_of(convolution).row_size(convolution) if is_first else bias_size(convolution)
+        return own + self.columns_per_unit(module) * self.column_size(module)
 
     def keep(self, module: nn.Module, units: Tensor) -> None:
         """Shrinks both layers."""
         channels = kept_indices(units, self.num_units(module))
         columns = spread(channels, self.columns_per_unit(module))
-        keep_outputs(self._convolution(module), channels)
-        keep_inputs(self.gate(module), columns)
-
-    def _convolution(self, module: nn.Module) -> nn.Conv2d:
-        convolution: nn.Conv2d = child(module, self.convolution)
-        return convolution
+        convolution = child(module, self.convolution)
+        type_of(convolution).keep_outputs(convolution, channels)
+        self.keep_columns(module, columns)
 
 
 DEFAULT_KINDS: tuple[UnitKind, ...] = (
@@ -334,7 +344,13 @@ DEFAULT_KINDS: tuple[UnitKind, ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """The units of one module; `name` is what the model calls their gate."""
+    """The units of one module.
+
+    Attributes:
+        name: The name of their gate in the model.
+        module: The module that has the units.
+        kind: The kind of the units.
+    """
 
     name: str
     module: nn.Module
@@ -342,7 +358,7 @@ class Units:
 
 
 def find_units(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> list[Units]:
-    """The modules of a model that have units, in the model's order.
+    """Returns the modules of a model that have units, in the model's order.
 
     Left alone are modules that share a parameter with others: they would no longer share it.
 
@@ -366,7 +382,7 @@ def find_units(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> l
 
 
 def _innermost(module: nn.Module) -> list[nn.Module]:
-    """The layers of a module that hold no others, in order; what stands before their weights does not count."""
+    """Returns the layers of a module that hold no others, in order; masks before their weights do not count."""
     return [
         layer
         for name, layer in module.named_modules()

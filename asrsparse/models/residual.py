@@ -1,4 +1,4 @@
-"""The residual branches of ESPnet's layers: how much each adds to the stream when training starts.
+"""The residual branches of ESPnet's layers: how much each adds to its input when training starts.
 
 A layer adds branch after branch to its input: x <- x + branch(norm(x)). In a conformer's encoder the branches are the
 macaron feed-forward, self-attention, convolution and feed-forward modules; in the decoder self-attention, attention to
@@ -20,17 +20,17 @@ from torch.nn.utils.parametrize import is_parametrized
 _LAYERS = (ConformerLayer, TransformerLayer, DecoderLayer)
 _BRANCHES = ("feed_forward_macaron", "self_attn", "src_attn", "conv_module", "feed_forward")
 _LAST_LAYERS = ("w_2", "linear_out", "pointwise_conv2")
-"""What feed-forward, attention and convolution modules end in."""
+"""The last layers of feed-forward, attention and convolution modules."""
 
 
 @dataclass(frozen=True)
 class ResidualBranch:
-    """One module whose output a layer adds to its input: (B, T, H) -> (B, T, H).
+    """A module whose output a layer adds to its input: (B, T, H) -> (B, T, H).
 
     Attributes:
-        name: The model calls it so.
+        name: The name of the branch in the model.
         module: The branch, without the normalisation before it and the dropout behind it.
-        last: The linear or convolutional layer that it ends in.
+        last: The last linear or convolutional layer of the branch.
     """
 
     name: str
@@ -39,7 +39,7 @@ class ResidualBranch:
 
 
 def residual_branches(model: nn.Module) -> list[ResidualBranch]:
-    """The branches of all of ESPnet's conformer and transformer layers of a model, in the order of adding.
+    """Returns the branches of all of ESPnet's conformer and transformer layers of a model, in the order of adding.
 
     Raises:
         ValueError: If there is none, or one of another kind.
@@ -64,7 +64,7 @@ def add_layer_scale(model: nn.Module, initial: float) -> None:
 
     Args:
         model: Any module with layers of ESPnet's conformer or transformer.
-        initial: All vectors start at it, positive. CaiT has 0.1 for 18 layers of two branches, 1e-5 for 24.
+        initial: The initial value of all vectors, positive. CaiT has 0.1 for 18 layers of two branches, 1e-5 for 24.
 
     Raises:
         ValueError: If `initial` is not positive, the branches are of an unknown kind, or are scaled already.
@@ -112,14 +112,14 @@ def fold_layer_scale(model: nn.Module) -> None:
 
 @torch.no_grad()
 def scale_residual_branches(model: nn.Module, factor: float) -> None:
-    """Multiplies the last layer of each residual branch by a number, once: branches that start small, or at zero.
+    """Multiplies the last layer of each residual branch by a number, once, so that branches start small, or at zero.
 
     With 0 each branch begins as zero and learns from its last layer on, as in Fixup (https://arxiv.org/abs/1901.09321).
-    Unlike with LayerScale nothing is learned beside the weights, so that only the start is another one.
+    Unlike with LayerScale there are no further parameters: only the initial weights differ.
 
     Args:
         model: Any module with layers of ESPnet's conformer or transformer.
-        factor: At least 0.
+        factor: The number, at least 0.
 
     Raises:
         ValueError: If `factor` is negative or not finite, or the branches are of an unknown kind or parametrised.
@@ -150,7 +150,7 @@ def _last_layer(name: str, module: nn.Module) -> Any:
 
 
 def _writable_branches(model: nn.Module) -> list[ResidualBranch]:
-    """The residual branches, whose last layers are about to be changed."""
+    """Returns the residual branches, after a check that their last layers can be changed."""
     branches = residual_branches(model)
     masked = [branch.name for branch in branches if is_parametrized(branch.last)]
     if masked:
@@ -162,13 +162,13 @@ def _writable_branches(model: nn.Module) -> list[ResidualBranch]:
 
 
 def _scale(last: nn.Module, factor: Tensor) -> None:
-    """Multiplies the output channels of a layer by a number, or by one for each of them (H,)."""
+    """Multiplies the output channels of a layer by a number, or by one number for each of them (H,)."""
     for parameter in last.parameters():  # the weight (H, ...) and the bias (H,)
         parameter.mul_(factor.view(-1, *[1] * (parameter.dim() - 1)))
 
 
 def _multiply(branch: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-    """The forward hook: under autocast the product is float32, as the stream is to which it is added."""
+    """Is the forward hook: under autocast the product is float32, as is the input of the layer to which it is added."""
     return output * cast(Tensor, branch.layer_scale)
 
 

@@ -144,7 +144,7 @@ class Snapshots(L.Callback):
         if not trainer.is_global_zero:
             return
         dev_loss = float(trainer.callback_metrics.get("dev_loss", math.nan))
-        save_snapshot(self.folder, pl_module.position.epoch, dev_loss, pl_module.masks.baked_state_dict())
+        save_snapshot(self.folder, pl_module.position.epoch, dev_loss, pl_module.masks.merged_state_dict())
         snapshots = read_snapshots(self.folder)
         for dropped in set(snapshots) - set(self.choice.choose(snapshots)):
             dropped.path.unlink()

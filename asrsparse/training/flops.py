@@ -7,8 +7,8 @@ small beside them, and the products by which a method decides what to mask.
 **Effective FLOPs are simulated.** They scale each layer's share by the density of its mask, for the product of the
 forward pass and both of the backward pass alike: three times a sparse forward pass, as RigL's paper counts static
 masks (https://arxiv.org/abs/1911.11134). What that paper adds where masks move by the gradients of all weights, a dense
-product in the steps in which they move, is not added here. Masks of single weights make nothing faster: seconds say
-what a training took.
+product in the steps in which they move, is not added here. Masks of single weights make nothing faster: the
+measured seconds say how long a training took.
 """
 
 from collections import defaultdict
@@ -21,16 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+from asrsparse.masks.layers import maskable_layers, type_of
 
 
 @dataclass(frozen=True)
 class Flops:
-    """FLOPs of the training on one second of speech.
+    """The FLOPs of the training on one second of speech.
 
     Attributes:
-        layers: Of each layer whose weight may have a mask, by the weight's name.
-        rest: Of everything else: products in the attention, the mel filters.
+        layers: The FLOPs of each layer whose weight may have a mask, by the weight's name.
+        rest: The FLOPs of everything else: products in the attention, the mel filters.
     """
 
     layers: dict[str, float]
@@ -38,11 +38,11 @@ class Flops:
 
     @property
     def dense(self) -> float:
-        """All of them."""
+        """The FLOPs of all layers and of the rest."""
         return sum(self.layers.values()) + self.rest
 
     def effective(self, densities: Mapping[str, float]) -> float:
-        """What is left of them if zeros of masks cost nothing.
+        """Returns the FLOPs that are left if zeros of masks cost nothing.
 
         Args:
             densities: The share of each weight that its mask keeps, by the weight's name; 1 where it has none.
@@ -54,12 +54,6 @@ class Flops:
         return self.rest + sum(count * densities.get(name, 1.0) for name, count in self.layers.items())
 
 
-def maskable_layers(model: nn.Module) -> dict[str, Layer]:
-    """The linear and convolutional layers, by the names that their weights have in the plain model's state dict."""
-    layers = ((name, module) for name, module in model.named_modules() if isinstance(module, Layer))
-    return {f"{name}.weight" if name else "weight": module for name, module in layers}
-
-
 def count_flops(model: nn.Module, loss: Callable[[], Tensor], seconds: float) -> Flops:
     """Counts the FLOPs of one training step, by taking it.
 
@@ -69,10 +63,10 @@ def count_flops(model: nn.Module, loss: Callable[[], Tensor], seconds: float) ->
     Args:
         model: Any module.
         loss: Calls the model on a batch and returns the loss, a 0-d tensor.
-        seconds: Of speech in that batch, padding not counted; its FLOPs are.
+        seconds: The seconds of speech in that batch. Padding does not count as speech, while its FLOPs count.
 
     Returns:
-        FLOPs per second of speech.
+        The FLOPs per second of speech.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -107,7 +101,10 @@ def _convolution_backward(
     *options: Any,
     out_shape: Any = None,
 ) -> int:
-    """Each gradient costs what the forward pass does; PyTorch's own formula forgets groups, as of depthwise layers."""
+    """Returns the FLOPs of the gradients, each of which costs what the forward pass does.
+
+    PyTorch's own formula leaves out the groups, as of depthwise layers.
+    """
     *_, transposed, _, _, output_mask = options
     wanted = sum(output_mask[:2])  # of the input and of the weight; that of the bias is a sum
     return int(wanted * conv_flop_count(input_shape, weight_shape, grad_shape, transposed=transposed))
@@ -115,7 +112,7 @@ def _convolution_backward(
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """No dropout, no augmentation, no statistics of batches; afterwards each module is in the mode that it was in."""
+    """Sets evaluation mode: no dropout, augmentation, or batch statistics; each module's own mode is restored after."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -126,16 +123,16 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _count_products(layers: Iterable[Layer]) -> Iterator[Mapping[Layer, int]]:
-    """Counts a layer's products: forward, for the gradient of its weight, and for that of its input, where wanted.
+def _count_products(layers: Iterable[nn.Module]) -> Iterator[Mapping[nn.Module, int]]:
+    """Counts each layer's products: forward, for the gradient of its weight, and for that of its input, if wanted.
 
     `FlopCounterMode` cannot part the backward pass among layers: it takes a layer whose input needs no gradient (the
     positions of a relative attention) to last until the end of the pass.
     """
-    products: dict[Layer, int] = defaultdict(int)
+    products: dict[nn.Module, int] = defaultdict(int)
 
-    def count(module: Layer, inputs: Sequence[Tensor], output: Tensor) -> None:
-        products[module] = 1 + module.weight.requires_grad + any(value.requires_grad for value in inputs)
+    def count(module: nn.Module, inputs: Sequence[Tensor], output: Tensor) -> None:
+        products[module] = type_of(module).num_products(module, inputs)
 
     hooks = [layer.register_forward_hook(count) for layer in layers]
     try:

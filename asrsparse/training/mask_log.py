@@ -1,4 +1,8 @@
-"""Measures what masks, weights and gradients do in a training, dense ones too; `masked_run` says what is written."""
+"""Measures masks, weights and gradients during a training, dense ones too; `mask_log_files` says what is written.
+
+Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
+K... the sizes of the kernel, none for a linear layer.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,7 +18,8 @@ from torch import Tensor, nn
 
 from asrsparse.data.batch import Batch
 from asrsparse.files import atomic_path, write_json
-from asrsparse.training.flops import Layer, count_flops, maskable_layers
+from asrsparse.masks.layers import maskable_layers, trained_weight, weight_of
+from asrsparse.training.flops import count_flops
 from asrsparse.training.lightning_module import ASRLightningModule
 from asrsparse.training.mask_log_files import FLOPS, HISTOGRAM_SCHEMA, NUM_BINS, SCHEMA
 
@@ -24,11 +29,11 @@ MEASUREMENTS_PER_EPOCH = 4
 class MaskLog(L.Callback):
     """Measures at the first update, and then four times in an epoch; counts FLOPs on the first batch.
 
-    Nothing that it does changes the training. Only rank 0 measures, since all ranks hold the same weights, masks and
+    It does not change the training. Only rank 0 measures, since all ranks hold the same weights, masks and
     gradients.
 
     Args:
-        folder: Where the files go.
+        folder: The folder of the files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,7 +79,7 @@ class MaskLog(L.Callback):
         self._bits = state_dict["bits"]
 
     def _measure(self, module: ASRLightningModule) -> list[dict[str, Any]]:
-        """Rows of `SCHEMA`, in the model's order."""
+        """Returns rows of `SCHEMA`, in the model's order."""
         weight_masks = module.masks.weight_masks()
         bits = {name: packed_bits(weight_mask) for name, weight_mask in weight_masks.items()}
         rows = measure(module.model, weight_masks)
@@ -88,21 +93,21 @@ class MaskLog(L.Callback):
 
 
 def _quarter(module: ASRLightningModule) -> int:
-    """How many quarters of the epoch's speech are processed, this update's included."""
+    """Returns how many quarters of the epoch's speech are processed, this update's included."""
     kept_seconds = module.pruner.kept.seconds
     return int(MEASUREMENTS_PER_EPOCH * module.position.epoch_seconds / kept_seconds + 1e-6)  # sums are rounded
 
 
 @torch.no_grad()
 def measure(model: nn.Module, weight_masks: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-    """Density and norms of all maskable layers, in the model's order.
+    """Returns density and norms of all maskable layers, in the model's order.
 
     The gradient is that of the tensor which the optimiser trains. Under a soft mask it is that of the effective weight
     times the mask, entry by entry.
 
     Args:
-        model: After a backward pass.
-        weight_masks: Bool, by the names of weights, each of its weight's shape; True = keep.
+        model: A model after a backward pass.
+        weight_masks: The masks by the names of their weights, bool, (O, I, K...) each; True = keep.
     """
     rows = []
     for name, layer in maskable_layers(model).items():
@@ -110,20 +115,19 @@ def measure(model: nn.Module, weight_masks: Mapping[str, Tensor]) -> list[dict[s
         kept = gradient if gradient is None or weight_mask is None else gradient * weight_mask
         row = {
             "layer": name,
-            "size": layer.weight.numel(),
+            "size": weight_of(layer).numel(),
             "density": 1.0 if weight_mask is None else int(weight_mask.sum()) / weight_mask.numel(),
             "grad_norm": _norm(gradient),
             "grad_norm_kept": _norm(kept),
-            "weight_norm": _norm(layer.weight),
+            "weight_norm": _norm(weight_of(layer)),
         }
         rows.append(row)
     return rows
 
 
-def _gradient(layer: Layer) -> Tensor | None:
-    """That of what the optimiser trains: under a soft mask, the layer's weight is a product that it does not know."""
-    own = dict(layer.named_parameters())
-    trained = own.get("weight", own.get("parametrizations.weight.original"))
+def _gradient(layer: nn.Module) -> Tensor | None:
+    """Returns the gradient of the parameter that the optimiser trains, of which a masked weight is computed."""
+    trained = trained_weight(layer)
     return None if trained is None else trained.grad
 
 
@@ -133,10 +137,10 @@ def _norm(values: Tensor | None) -> float | None:
 
 @torch.no_grad()
 def weight_histograms(model: nn.Module) -> list[dict[str, Any]]:
-    """Histograms of the weights that the model computes with, zeros and what is not finite apart, in its order."""
+    """Returns histograms of the weights with which the model computes, in its order; zeros are counted apart."""
     rows = []
     for name, layer in maskable_layers(model).items():
-        weights = layer.weight.detach().float().flatten().cpu().numpy()
+        weights = weight_of(layer).detach().float().flatten().cpu().numpy()
         others = weights[np.isfinite(weights) & (weights != 0.0)]
         limit = float(np.abs(others).max(initial=0.0))
         counts = np.histogram(others, NUM_BINS, (-limit, limit))[0]
@@ -145,12 +149,12 @@ def weight_histograms(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def packed_bits(weight_mask: Tensor) -> Tensor:
-    """A mask as uint8, eight entries in each, on the CPU."""
+    """Returns the bits of a mask as uint8, eight in each, on the CPU, (ceil(size / 8),)."""
     return torch.from_numpy(np.packbits(weight_mask.cpu().numpy()))
 
 
 def changed_share(before: Tensor | None, now: Tensor | None, size: int) -> float:
-    """The share of bits that differ between two masks of `packed_bits`; None stands for a mask that keeps all.
+    """Returns the share of bits that differ between two masks of `packed_bits`; None stands for a mask that keeps all.
 
     Example:
         >>> changed_share(None, packed_bits(torch.tensor([True, False, True, True])), size=4)

@@ -4,22 +4,22 @@
     masks/histogram_NNN.parquet  a row for each layer, after the epoch, see `HISTOGRAM_SCHEMA`
     masks/flops.json             FLOPs of the training on a second of speech, and the number of parameters
 
-Each epoch's files hold what was measured in it, also where it was trained in several sittings.
+Each epoch's files hold what was measured in it, also if the run was resumed within the epoch.
 """
 
 import pyarrow as pa
 
 LOG = "masks/epoch_*.parquet"
-
+"""The measurements of a run, within its folder."""
 
 HISTOGRAMS = "masks/histogram_*.parquet"
-
+"""The histograms of a run, within its folder."""
 
 FLOPS = "flops.json"
-
+"""The name of the file of FLOPs, within the folder `masks`."""
 
 NUM_BINS = 64
-
+"""The number of bins of a histogram."""
 
 SCHEMA = pa.schema(
     {

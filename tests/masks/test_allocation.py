@@ -116,24 +116,24 @@ def test_global_masks_of_units_of_different_sizes_count_parameters():
         (
             Uniform(),
             1e-4,
-            r"Uniform: got density=0.0001, which leaves 0.weight none of its 96 units .* one unit at least",
+            r"^density: got 0.0001, with which Uniform leaves 0.weight none of its 96 units .* one unit at least",
         ),
         (
             ByPattern({"0.*": 0.1}),
             0.9,
-            r"got density=0.9 over all masked weights and .* leave .* for the others, allowed",
+            r"^density and given: got density=0.9 over all masked weights and .* leave .* for the others, allowed",
         ),
         (ByPattern({"*": 0.1}), 0.9, r"these leave 0.1 over all, allowed is density=0.1. Change one of them"),
         (
             ByPattern({"ctc.*": 0.1}),
             0.9,
-            r"ByPattern: got 'ctc.\*', which matches no masked weight. Weights: 0.weight, 1",
+            r"^given: got 'ctc.\*', which matches no masked weight. Weights: 0.weight, 1",
         ),
-        (NM(2, 4), 0.3, r"NM: got density=0.3 with 2:4; allowed is density=0.5. Change one of them"),
+        (NM(2, 4), 0.3, r"^density: got 0.3 with 2:4, allowed is density=0.5. Change one of them"),
         (
             NM(2, 8),
             0.25,
-            r"NM: got 2:8 for 1.weight with 12 inputs; allowed is a number that 8 divides. Leave the layer",
+            r"^n and m: got 2:8 for 1.weight with 12 inputs; allowed is a number that 8 divides. Leave the layer",
         ),
     ],
 )
@@ -146,8 +146,8 @@ def test_what_cannot_be_reached_is_said_before_training(allocation, density, mes
 @pytest.mark.parametrize(
     ("build_allocation", "message"),
     [
-        (lambda: NM(4, 4), r"NM: got 4:4, allowed is 1 <= n < m, as in 2:4"),
-        (lambda: ByPattern({"*": 1.5}), r"ByPattern: got '\*': 1.5, allowed is a density in \(0, 1\]"),
+        (lambda: NM(4, 4), r"^n and m: got 4:4, allowed is 1 <= n < m, as in 2:4"),
+        (lambda: ByPattern({"*": 1.5}), r"^given: got '\*': 1.5, allowed is a density in \(0, 1\]"),
     ],
 )
 def test_bad_settings_are_named(build_allocation, message):

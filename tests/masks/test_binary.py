@@ -25,7 +25,7 @@ from asrsparse.masks import (
     SparseMasks,
     Uniform,
 )
-from asrsparse.masks.saliency import Gradient, Magnitude
+from asrsparse.masks.saliency import GradientSaliency, MagnitudeSaliency
 from asrsparse.schedules import Constant
 
 METHODS = [RandomMask, SNIP, MagnitudeMask, GMP, SET, RigL, MEST, GraNet, LearnedMask, SRSTE, DecayingMask]
@@ -100,7 +100,7 @@ class TestInvariants:
     def test_a_masked_checkpoint_loads_into_the_plain_model_and_back(self, method_type):
         model, masks, _ = trained(of_density(method_type, 0.5), last=60)
         plain = build(seed=1)
-        plain.load_state_dict(masks.baked_state_dict(), strict=True)
+        plain.load_state_dict(masks.merged_state_dict(), strict=True)
         assert torch.equal(task_loss(plain, 0), task_loss(model, 0))
         model.load_state_dict(plain.state_dict(), strict=True)
         assert list(model.state_dict()) == list(plain.state_dict())
@@ -281,7 +281,12 @@ class TestSteps:
 
     def test_a_method_is_made_of_any_scores(self):
         method = BinaryMask(
-            density=0.4, first=Magnitude(), keep=Gradient(), grow=Magnitude(), replaced_share=Constant(0.1), every=0.1
+            density=0.4,
+            first=MagnitudeSaliency(),
+            keep=GradientSaliency(),
+            grow=MagnitudeSaliency(),
+            replaced_share=Constant(0.1),
+            every=0.1,
         )
         _, masks, _ = trained(method, last=60)
         assert masks.density == pytest.approx(0.4, abs=0.01)
@@ -290,15 +295,15 @@ class TestSteps:
 @pytest.mark.parametrize(
     ("build_method", "message"),
     [
-        (lambda: RandomMask(density=0.0), r"RandomMask: got density=0.0, allowed is a share in \(0, 1\]"),
-        (lambda: RigL(every=1.5), r"RigL: got every=1.5, allowed is a share in \(0, 1\]"),
+        (lambda: RandomMask(density=0.0), r"^density: got 0.0, allowed is a share in \(0, 1\]"),
+        (lambda: RigL(every=1.5), r"^every: got 1.5, allowed is a share in \(0, 1\]"),
         (
             lambda: GMP(start=0.8, until=0.5),
-            r"GMP: got start=0.8, until=0.5, allowed is shares of training",
+            r"^start and until: got start=0.8 and until=0.5, allowed are shares of training",
         ),
-        (lambda: SET(exit="off"), r"SET: got exit='off', allowed is dense, sparse"),
-        (lambda: GMP(every=None), r"GMP: got initial_density=1.0 with every=None, allowed is a share for every"),
-        (lambda: RandomMask(rebirth_warmup=-1), r"got rebirth_warmup=-1, allowed is optimiser steps from 0 on"),
+        (lambda: SET(exit="off"), r"^exit: got 'off', allowed are dense and sparse"),
+        (lambda: GMP(every=None), r"^every: got None with initial_density=1.0, allowed is a share in"),
+        (lambda: RandomMask(regrowth_warmup=-1), r"^regrowth_warmup: got -1, allowed are optimiser steps from 0 on"),
     ],
 )
 def test_bad_settings_are_named(build_method, message):
@@ -307,7 +312,9 @@ def test_bad_settings_are_named(build_method, message):
 
 
 def test_a_density_that_leaves_a_layer_nothing_is_refused_before_training():
-    with pytest.raises(ValueError, match=r"Uniform: got density=0.0005, which leaves 0.weight none of its 384 units"):
+    with pytest.raises(
+        ValueError, match=r"^density: got 0.0005, with which Uniform leaves 0.weight none of its 384 units"
+    ):
         SparseMasks.attach(build(), RandomMask(density=0.0005, allocation=Uniform()))
     attach(model := build(), RandomMask(density=0.5))  # and the model was left free
     assert isinstance(model, nn.Module)

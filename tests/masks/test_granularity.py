@@ -120,7 +120,9 @@ class TestStructured:
 class TestBlocks:
     @pytest.mark.parametrize("sizes", [{"rows": 0}, {"columns": -1}])
     def test_sizes_that_are_not_positive_are_refused(self, sizes):
-        with pytest.raises(ValueError, match=r"Blocks: got rows=-?\d+, columns=-?\d+, allowed is at least 1"):
+        with pytest.raises(
+            ValueError, match=r"^rows and columns: got rows=-?\d+ and columns=-?\d+, allowed is at least 1"
+        ):
             Blocks(**sizes)
 
     def test_a_weight_that_no_block_divides_is_named_and_can_be_excluded(self):

@@ -101,16 +101,28 @@ def test_the_penalty_is_lambda_times_the_mean_over_all_masked_weights():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"until": 0.0}, r"got start=0.0, until=0.0, allowed is shares of training, 0 <= start <= until <= 1"),
-        ({"until": 1.5}, r"got start=0.0, until=1.5, allowed is shares"),
-        ({"target_density": 0.0}, r"got target_density=0.0, allowed is a share in \(0, 1\]"),
-        ({"target_density": 1.1}, r"got target_density=1.1, allowed is a share in \(0, 1\]"),
-        ({"exit": "warm"}, r"got exit='warm', allowed is dense, sparse"),
-        ({"penalty_on": "weights"}, r"got penalty_on='weights', allowed is logits, mask"),
-        ({"logit": 0.0}, r"got logit=0.0, allowed is a positive value"),
-        ({"max_logit": -1.0}, r"got max_logit=-1.0, allowed is a positive value"),
-        ({"target_density": None}, r"got target_density=None and penalty_weight=0.0, allowed is a target_density in"),
-        ({"penalty_weight": -1.0}, r"got target_density=0.5 and penalty_weight=-1.0"),
+        (
+            {"until": 0.0},
+            r"^start and until: got start=0.0 and until=0.0, allowed are shares of training with 0 <= start",
+        ),
+        (
+            {"until": 1.5},
+            r"^start and until: got start=0.0 and until=1.5, allowed are shares .* 0 <= start <= until <= 1",
+        ),
+        ({"target_density": 0.0}, r"^target_density: got 0.0, allowed is a share in \(0, 1\]"),
+        ({"target_density": 1.1}, r"^target_density: got 1.1, allowed is a share in \(0, 1\]"),
+        ({"exit": "warm"}, r"^exit: got 'warm', allowed are dense and sparse"),
+        ({"penalty_on": "weights"}, r"^penalty_on: got 'weights', allowed are logits and mask"),
+        ({"logit": 0.0}, r"^logit: got 0.0, allowed is a positive value"),
+        ({"max_logit": -1.0}, r"^max_logit: got -1.0, allowed is a positive value"),
+        (
+            {"target_density": None},
+            r"^target_density and penalty_weight: got target_density=None and penalty_weight=0.0, allowed are a",
+        ),
+        (
+            {"penalty_weight": -1.0},
+            r"^target_density and penalty_weight: got target_density=0.5 and .*=-1.0",
+        ),
     ],
 )
 def test_bad_settings_are_named(arguments, message):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from asrsparse.masks.moments import clear_moments
-from asrsparse.masks.regrowth import Reborn
+from asrsparse.masks.regrowth import RegrownWeights
 from asrsparse.masks.weights import find_weights
 
 
@@ -30,19 +30,19 @@ def setting(warmup_steps, optimizer_type, **settings):
     with torch.no_grad():
         layer.weight.masked_fill_(born, 0.0)
     clear_moments(optimizer, layer.weight, born)
-    reborn = Reborn(find_weights(layer), warmup_steps)
-    reborn.add([born])
-    return layer, optimizer, reborn, born
+    regrown = RegrownWeights(find_weights(layer), warmup_steps)
+    regrown.add([born])
+    return layer, optimizer, regrown, born
 
 
 @pytest.mark.parametrize(
     "settings", [{"betas": (0.9, 0.98)}, {"betas": (0.9, 0.999)}, {"betas": (0.8, 0.95), "fused": True}]
 )
-def test_reborn_weights_move_as_under_an_adam_of_their_own(settings):
-    layer, optimizer, reborn, born = setting(0, torch.optim.Adam, lr=0.01, **settings)
+def test_regrown_weights_move_as_under_an_adam_of_their_own(settings):
+    layer, optimizer, regrown, born = setting(0, torch.optim.Adam, lr=0.01, **settings)
     fresh = nn.Parameter(torch.zeros(4, 6))
     expected = train(fresh, torch.optim.Adam([fresh], lr=0.01, **settings), gradients(30))
-    path = train(layer.weight, optimizer, gradients(30), lambda: reborn.step(optimizer))
+    path = train(layer.weight, optimizer, gradients(30), lambda: regrown.step(optimizer))
     assert torch.allclose(path[:, born], expected[:, born], rtol=0.02, atol=2e-4)
 
 
@@ -55,31 +55,31 @@ def test_without_it_the_same_weights_jump():
 
 
 def test_their_pace_rises_over_the_warm_up():
-    layer, optimizer, reborn, born = setting(10, torch.optim.SGD, lr=0.01)
-    path = train(layer.weight, optimizer, torch.ones(12, 4, 6), lambda: reborn.step(optimizer))
+    layer, optimizer, regrown, born = setting(10, torch.optim.SGD, lr=0.01)
+    path = train(layer.weight, optimizer, torch.ones(12, 4, 6), lambda: regrown.step(optimizer))
     moved = -torch.cat([torch.zeros(1, 4, 6), path]).diff(dim=0)[:, born].mean(dim=1) / 0.01
     assert torch.allclose(moved, torch.tensor([*(k / 10 for k in range(1, 11)), 1.0, 1.0]), atol=1e-5)
-    assert reborn.num_weights == 0
+    assert regrown.num_weights == 0
 
 
 def test_the_others_are_not_touched():
     paths = []
-    for with_reborn in (True, False):
-        layer, optimizer, reborn, born = setting(10, torch.optim.AdamW, lr=0.01)
-        after_each = (lambda r=reborn, o=optimizer: r.step(o)) if with_reborn else (lambda: None)
+    for with_regrown in (True, False):
+        layer, optimizer, regrown, born = setting(10, torch.optim.AdamW, lr=0.01)
+        after_each = (lambda r=regrown, o=optimizer: r.step(o)) if with_regrown else (lambda: None)
         paths.append(train(layer.weight, optimizer, gradients(30), after_each)[:, ~born])
     assert torch.equal(*paths)
 
 
 def test_what_is_dropped_again_is_forgotten():
-    layer, optimizer, reborn, born = setting(10, torch.optim.SGD, lr=0.01)
+    layer, optimizer, regrown, born = setting(10, torch.optim.SGD, lr=0.01)
     dead = born.clone()
     dead[:2] = False
     with torch.no_grad():
         layer.weight.masked_fill_(dead, 0.0)
-    reborn.drop([dead])
-    assert reborn.num_weights == int((born & ~dead).sum())
+    regrown.drop([dead])
+    assert regrown.num_weights == int((born & ~dead).sum())
     layer.weight.grad = torch.ones(4, 6) * ~dead
     optimizer.step()
-    reborn.step(optimizer)
+    regrown.step(optimizer)
     assert layer.weight[dead].count_nonzero() == 0

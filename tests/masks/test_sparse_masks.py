@@ -71,7 +71,7 @@ class TestNullObject:
             nn.utils.clip_grad_norm_([*matrices, *vectors], 1.0)
             optimizer.step()
         assert same(masked.state_dict(), plain.state_dict())
-        assert same(masks.baked_state_dict(), plain.state_dict())
+        assert same(masks.merged_state_dict(), plain.state_dict())
 
     def test_it_touches_nothing(self):
         model = build()
@@ -126,10 +126,10 @@ class TestNames:
         assert all(after[name] is before[name] for name in before)
         model.load_state_dict(build(seed=1).state_dict(), strict=True)
 
-    def test_the_baked_state_makes_a_plain_model_compute_the_same(self):
+    def test_the_merged_state_makes_a_plain_model_compute_the_same(self):
         model, masks, _ = trained(method(), last=15)
         plain = build(seed=1)
-        plain.load_state_dict(masks.baked_state_dict(), strict=True)
+        plain.load_state_dict(masks.merged_state_dict(), strict=True)
         assert torch.equal(task_loss(plain, 0), task_loss(model, 0))
         assert not same(plain.state_dict(), model.state_dict())
 
@@ -329,17 +329,17 @@ class TestBadInput:
 
     def test_an_unknown_exit(self):
         _, masks, optimizer = trained(method(), last=5)
-        with pytest.raises(ValueError, match=r"got exit='warm', allowed are dense, sparse"):
+        with pytest.raises(ValueError, match=r"^exit: got 'warm', allowed are dense, sparse"):
             masks.finish("warm", optimizer)
 
     def test_a_second_exit(self):
         _, masks, optimizer = trained(method())
-        with pytest.raises(ValueError, match=r"got a second exit \('sparse'\) in phase 'dense'; allowed is one"):
+        with pytest.raises(ValueError, match=r"^exit: got a second exit \('sparse'\) in phase 'dense'; allowed is one"):
             masks.finish("sparse", optimizer)
 
     def test_progress_outside_of_training(self):
         _, masks, optimizer = trained(method(), last=5)
-        with pytest.raises(ValueError, match=r"got progress=1.5, allowed is the share of training done, in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"^progress: got 1.5, allowed is the share of training done, in \[0, 1\]"):
             masks.step(1.5, optimizer)
 
     def test_the_state_of_another_models_masks(self):

@@ -19,9 +19,9 @@ def gradients_of(model, layer):
 
 
 @pytest.mark.parametrize("layer", [0, 4])
-def test_sr_ste_passes_the_gradient_and_pulls_what_is_dropped(layer):
+def test_sr_ste_passes_the_gradient_and_decays_what_is_dropped(layer):
     model = build()
-    masks = SparseMasks.attach(model, SRSTE(pull=0.3))
+    masks = SparseMasks.attach(model, SRSTE(weight_decay=0.3))
     original = model[layer].parametrizations.weight.original
     kept = masks.weight_masks()[f"{layer}.weight"]
     assert torch.equal(model[layer].weight, original * kept)
@@ -69,5 +69,5 @@ def test_they_are_stable_once_hardly_a_bit_changes():
 @pytest.mark.parametrize("arguments", [{"density": 0.0}, {"check_every": 2.0}])
 def test_bad_settings_are_named(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=rf"SRSTE: got {name}=.*, allowed is a share in \(0, 1\]"):
+    with pytest.raises(ValueError, match=rf"^{name}: got .*, allowed is a share in \(0, 1\]"):
         SRSTE(**arguments)

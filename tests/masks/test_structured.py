@@ -200,7 +200,7 @@ def test_layers_say_their_new_sizes_and_parameters_stay_trainable_or_not(case):
 def test_no_choice_among_the_units_is_refused(case):
     kind, module, _ = case
     num_units, before = kind.num_units(module), num_parameters(module)
-    with pytest.raises(ValueError, match=rf"keep: got units of torch.* allowed is torch.bool, shape \({num_units},\)"):
+    with pytest.raises(ValueError, match=rf"^units: got torch.* allowed is torch.bool, shape \({num_units},\)"):
         kind.keep(module, torch.zeros(num_units, dtype=torch.bool))
     assert num_parameters(module) == before
 

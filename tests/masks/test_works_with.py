@@ -26,7 +26,7 @@ from asrsparse.masks import (
 from asrsparse.schedules import Constant
 
 EXITS = ["dense", "sparse"]
-PHASE = {"until": 0.1, "rebirth_warmup": 3}  # 10 of 100 steps
+PHASE = {"until": 0.1, "regrowth_warmup": 3}  # 10 of 100 steps
 LAST = 15  # the step at which the tests stop
 METHODS = {
     "learned": lambda **more: LearnedMask(**PHASE, stable_share=0.0, **more),
@@ -36,7 +36,7 @@ METHODS = {
     "snip": lambda **more: SNIP(**PHASE, **more),
     "rigl": lambda **more: RigL(**PHASE, every=0.02, density=0.3, **more),
     "granet": lambda **more: GraNet(**PHASE, every=0.02, granularity=Blocks(2, 4), **more),
-    "srste": lambda **more: SRSTE(**PHASE, pull=0.1, **more),
+    "srste": lambda **more: SRSTE(**PHASE, weight_decay=0.1, **more),
     "decaying": lambda **more: DecayingMask(**PHASE, **more),
 }
 PARAMETRISED = ("learned", "learned 2:4", "late", "srste", "decaying")
@@ -203,7 +203,7 @@ class TestOptimiser:
         model = build()
         masks, _ = attach(model, RandomMask(density=0.3))
         plain = build()
-        plain.load_state_dict(masks.baked_state_dict())
+        plain.load_state_dict(masks.merged_state_dict())
         for each in (model, plain):
             task_loss(each, 1).backward()
         for name, kept in masks.weight_masks().items():
@@ -219,9 +219,9 @@ class Witness:
 
     needs_gradient = True
 
-    def __call__(self, seen):
-        self.gradients = [gradient.clone() for gradient in seen.gradients]
-        return seen.pool([gradient.abs() for gradient in seen.gradients])
+    def __call__(self, inputs):
+        self.gradients = [gradient.clone() for gradient in inputs.gradients]
+        return inputs.pool([gradient.abs() for gradient in inputs.gradients])
 
 
 class TestAccumulation:

@@ -7,7 +7,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from asrsparse.masks import LearnedMask, SparseMasks
-from asrsparse.training.flops import Flops, count_flops, maskable_layers
+from asrsparse.masks.layers import maskable_layers
+from asrsparse.training.flops import Flops, count_flops
 
 
 class Mixed(nn.Module):

@@ -14,8 +14,8 @@ from torch import nn
 from asrsparse.config import compose_config
 from asrsparse.files import read_json
 from asrsparse.masks import LearnedMask, SparseMasks
+from asrsparse.masks.layers import maskable_layers
 from asrsparse.reports.masked_run import read_run
-from asrsparse.training.flops import maskable_layers
 from asrsparse.training.lightning_module import ASRLightningModule
 from asrsparse.training.mask_log import NUM_BINS, MaskLog, changed_share, measure, packed_bits, weight_histograms
 from asrsparse.training.train import train

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import masks_on_ranks as program
 import pytest
+import sharding_program as program
 import torch
 
 PROGRAM = Path(program.__file__)

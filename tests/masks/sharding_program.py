@@ -1,6 +1,6 @@
 """Trains a small model under each method of masks on two ranks, and writes what each rank found.
 
-    python masks_on_ranks.py <rank> <folder>
+    python sharding_program.py <rank> <folder>
 
 One process on whole batches is the reference (`train` with `alone`). All is in float64, so that sums of another order
 choose the same masks.
@@ -38,7 +38,7 @@ from asrsparse.masks.structured import FeedForwardUnits
 
 NUM_RANKS = 2
 NUM_STEPS = 20
-PHASE = {"until": 0.6, "rebirth_warmup": 5}
+PHASE = {"until": 0.6, "regrowth_warmup": 5}
 UNITS = Structured([FeedForwardUnits("linear1", "linear2")])
 
 
@@ -55,7 +55,7 @@ def methods(exit):
         "rigl": RigL(**phase, every=0.1, density=0.3),
         "rigl units": RigL(**phase, every=0.1, granularity=UNITS),
         "granet": GraNet(**phase, every=0.1, density=0.3, granularity=Blocks(1, 4)),
-        "srste": SRSTE(**phase, pull=0.01),
+        "srste": SRSTE(**phase, weight_decay=0.01),
         "decaying": DecayingMask(**phase, allocation=Uniform()),
     }
 
@@ -157,7 +157,7 @@ def train(method, wrap, rewrap=None, stop=None, accumulate=1):
             model = rewrap(model.module, masks)
         if step == stop:
             model, masks, optimizer = start(method, wrap, copy.deepcopy(states_of(model, masks, optimizer)))
-    found = {"fingerprints": fingerprints, "densities": densities, "weights": masks.baked_state_dict()}
+    found = {"fingerprints": fingerprints, "densities": densities, "weights": masks.merged_state_dict()}
     return found | {"phase": masks.phase, "masks": masks.state_dict(), "weight_masks": masks.weight_masks()}
 
 
