@@ -22,7 +22,7 @@ from asrsparse.files import read_json, write_json
 from asrsparse.models.asr import ASRModel
 from asrsparse.models.builders import load_model
 from asrsparse.scoring.alignment import Utterance
-from asrsparse.scoring.decodings import CLEAN, Decoding, decodings
+from asrsparse.scoring.decodings import CLEAN, Decoding, NoiseCondition, decodings
 from asrsparse.scoring.trn_files import write_decoded
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def _decode_one(
 ) -> None:
     """Decodes one test set under one condition; `record` is completed and becomes `decode.json`."""
     cuts = read_cuts(cuts_dir, decoding.split).to_eager()
-    dataset = BatchDataset(tokenizer.encode, model.modalities, noise_of_test(cuts_dir, decoding.snr))
+    dataset = BatchDataset(tokenizer.encode, model.modalities, noise_of_test(cuts_dir, decoding.condition))
     started = time.perf_counter()
     found = recognise(Recogniser(model, decoder, dataset), cuts, record["batch_seconds"], record["num_jobs"])
     seconds = time.perf_counter() - started
@@ -110,7 +110,7 @@ def _decode_one(
     audio_hours = sum(cut.duration for cut in cuts) / 3600
     speed = 3600 * audio_hours / seconds
     done = {"utterances": len(cuts), "audio_hours": audio_hours, "seconds": seconds, "times_real_time": speed}
-    of = {"split": decoding.split, "snr": decoding.snr, "fingerprint": _fingerprint(cuts_dir, decoding.split)}
+    of = {"split": decoding.split, "snr": decoding.condition.snr, "fingerprint": _fingerprint(cuts_dir, decoding.split)}
     write_json(decoding.folder / "decode.json", record | of | done)
     logger.info(
         "%s: %d utterances, %.2f h in %.1f s: %.1f times real time, or hours decoded per hour.",
@@ -146,8 +146,9 @@ def _utterance(cut: Cut, hypothesis: str) -> Utterance:
     return Utterance(cut.id, supervision.speaker, supervision.text, hypothesis, duration=cut.duration)
 
 
-def noise_of_test(cuts_dir: Path, snr: str | float) -> Noise:
-    """The noise of a test: babble at one ratio for all utterances, or none where `snr` is `clean`."""
-    if snr == CLEAN:
+def noise_of_test(cuts_dir: Path, condition: NoiseCondition) -> Noise:
+    """The noise of a test: babble at one ratio for all utterances, or none where the condition is clean."""
+    if condition == CLEAN:
         return QUIET
-    return BabbleNoise(prepare_babble(cuts_dir, "test"), (float(snr), float(snr)), share=1.0)
+    snr_db = float(condition.snr_db)
+    return BabbleNoise(prepare_babble(cuts_dir, "test"), (snr_db, snr_db), share=1.0)

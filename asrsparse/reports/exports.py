@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 from typing import Any
 
-from asrsparse.reports.rows import Report, Row, Section
+from asrsparse.reports.rows import Report, ReportRow, Section
 from asrsparse.reports.tables import title_of
 
 # -------------------------------------------------------------------------------------------------------- JSON and CSV
@@ -28,7 +28,7 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def to_csv(report: Report) -> str:
     """A line for each row of results.json under the same names, without the environment; nothing is rounded."""
-    names = [one.name for one in fields(Row) if one.name != "environment"]
+    names = [one.name for one in fields(ReportRow) if one.name != "environment"]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -44,12 +44,12 @@ _ESCAPES = {  # brackets and stars are hidden, since they would be arguments of 
     **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", '"': "''"},
     **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
 }
-_RATES: dict[str, Callable[[Row], tuple[float | None, float | None, float | None]]] = {
+_RATES: dict[str, Callable[[ReportRow], tuple[float | None, float | None, float | None]]] = {
     "WER": lambda r: (r.wer, r.ci_low, r.ci_high),
     "CER": lambda r: (r.cer, r.cer_ci_low, r.cer_ci_high),
     "TER": lambda r: (r.ter, r.ter_ci_low, r.ter_ci_high),
 }
-_COSTS: dict[str, Callable[[Row], str]] = {
+_COSTS: dict[str, Callable[[ReportRow], str]] = {
     "Hours heard": lambda r: f"{r.hours_heard:.2f}",
     "Training s": lambda r: f"{r.train_seconds:.0f}",
     "Density": lambda r: f"{r.density:.3f}",
@@ -89,7 +89,7 @@ def _latex_table(report: Report, title: str) -> str:
     )
 
 
-def _latex_row(report: Report, row: Row, title: str) -> list[str]:
+def _latex_row(report: Report, row: ReportRow, title: str) -> list[str]:
     mark = r"$^{\star}$" if row is report.runs[0] else ""
     modality = [escape(row.modality)] if report.differ_in("modality") else []
     costs = [cost(row) for cost in _COSTS.values()]

@@ -93,7 +93,7 @@ class MaskedRun:
         return 3600 * self.hours_heard * self.flops.effective(dict(zip(self.layers, mean.tolist(), strict=True)))
 
 
-def read_run(run_dir: Path) -> MaskedRun:
+def read_masked_run(run_dir: Path) -> MaskedRun:
     """Reads the log of a run.
 
     Raises:

@@ -65,7 +65,7 @@ def report_pruning(folders: Sequence[Path], utterance_id: str | None = None) -> 
         ValueError: If there is no run, or a run's files are damaged.
     """
     run_dirs = [run_dir for folder in folders for run_dir in find_runs(folder, LOG)]
-    runs = [read_run(run_dir) for run_dir in run_dirs]
+    runs = [read_pruned_run(run_dir) for run_dir in run_dirs]
     plots = {
         "Hours heard": lambda axes: plot_hours(axes, runs),
         "Hours kept in each epoch": lambda axes: plot_kept(axes, runs),
@@ -80,7 +80,7 @@ def report_pruning(folders: Sequence[Path], utterance_id: str | None = None) -> 
     return page
 
 
-def read_run(run_dir: Path) -> PrunedRun:
+def read_pruned_run(run_dir: Path) -> PrunedRun:
     """Reads what a run's epochs left, one file at a time.
 
     Raises:

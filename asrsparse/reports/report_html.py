@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from asrsparse.reports.html_page import figure, html_table, inline, write_page
 from asrsparse.reports.learning_curves import CURVES, Curve, read_curves
-from asrsparse.reports.rows import Report, Row, Section
+from asrsparse.reports.rows import Report, ReportRow, Section
 from asrsparse.reports.tables import (
     commands_of,
     cost_columns,
@@ -93,7 +93,7 @@ def _links(folder: Path, runs: Runs) -> list[str]:
 # --------------------------------------------------------------------------------------------------------------- plots
 
 
-def plot_wer(panels: Sequence[Axes], rows: Sequence[Row], names: Sequence[str]) -> None:
+def plot_wer(panels: Sequence[Axes], rows: Sequence[ReportRow], names: Sequence[str]) -> None:
     """WER against hours heard, and against seconds of training, with intervals.
 
     Args:

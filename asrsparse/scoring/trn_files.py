@@ -88,7 +88,7 @@ def read_decoded(decode_dir: Path) -> list[Utterance]:
         if missing:
             raise ValueError(
                 f"{decode_dir / name} lacks {len(missing)} utterances of the other trn file: {listed(missing)}. The "
-                f"first stands at {decode_dir / other}:{_line_of(decode_dir / other, min(missing))}. "
+                f"first stands at {decode_dir / other}:{line_of(decode_dir / other, min(missing))}. "
                 "Both files must hold the same ids. Run `asrsparse decode` for this system and split again."
             )
     names = _read_names(decode_dir / "utt2spk", references)
@@ -99,10 +99,10 @@ def read_decoded(decode_dir: Path) -> list[Utterance]:
     ]
 
 
-def _line_of(path: Path, trn_id: str) -> int:
-    """The number of the line of a trn file that read well."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return next(number for number, line in enumerate(lines, start=1) if line.rstrip().endswith(f"({trn_id})"))
+def line_of(path: Path, trn_id: str) -> int | None:
+    """Returns the number of the line, from 1, that has an id of a trn file; None if no line has it."""
+    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
+    return next((number for number, line in lines if line.rstrip().endswith(f"({trn_id})")), None)
 
 
 def _read_durations(path: Path, ids: set[str]) -> dict[str, float]:

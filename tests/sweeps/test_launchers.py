@@ -48,7 +48,7 @@ def test_nobody_works_beside_what_still_runs(tmp_path):
     first = Work([SLEEP], tmp_path / "log")
     started = Local().start([first])
     wait_for(first.log)
-    with pytest.raises(RuntimeError, match="another process is at work on it"):
+    with pytest.raises(RuntimeError, match="another process runs the same commands"):
         Work([say("two")], tmp_path / "log")()
     first.stop()
     assert str(started[0].exception()) == "stopped"
@@ -83,8 +83,8 @@ def test_stopping_ends_what_runs_and_starts_nothing_more(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"jobs": 0}, "sweep.jobs: got 0, allowed is at least 1"),
-        ({"jobs": 2, "gpus": [0]}, "sweep.launcher.gpus: got 1 for sweep.jobs=2; allowed is one for each"),
+        ({"jobs": 0}, r"^jobs: got 0, allowed are 1 and more"),
+        ({"jobs": 2, "gpus": [0]}, r"^gpus: got 1 of them for jobs=2, allowed is one for each"),
     ],
 )
 def test_local_refuses_what_could_not_run(arguments, message):
@@ -118,7 +118,7 @@ def test_a_job_that_must_leave_stops_its_command_and_is_queued_as_it_was(tmp_pat
     [
         (
             {"cluster": "local", "timeout_min": "long"},
-            'sweep.launcher: submitit says: Parameter "timeout_min" expected',
+            'sweep.launcher: submitit refuses it: Parameter "timeout_min" expected',
         ),
         ({"cluster": "local", "slurm_speed": 3}, "Unknown argument 'speed' for executor 'slurm'"),
         ({"cluster": "slurm"}, 'Could not detect "srun"'),
@@ -134,5 +134,5 @@ def test_what_submitit_refuses_is_the_users_mistake(tmp_path, monkeypatch, argum
 
 def test_a_missing_submitit_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(ValueError, match=r"needs the package submitit: pip install 'asrsparse\[slurm\]'"):
+    with pytest.raises(ValueError, match=r"needs the package submitit\. Run: pip install 'asrsparse\[recipes\]'"):
         Submitit(tmp_path)
