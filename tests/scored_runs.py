@@ -1,4 +1,4 @@
-"""Folders of runs as the stages leave them, for tests of what reads them."""
+"""Folders of runs as the stages write them, for tests of their readers."""
 
 from pathlib import Path
 

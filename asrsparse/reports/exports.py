@@ -15,7 +15,7 @@ from asrsparse.reports.tables import title_of
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """What stands in results.json: the rows of all test sets in one list, and what holds for all of them."""
+    """Returns the contents of results.json: the rows of all test sets in one list, and what all of them share."""
     return {
         "recipe": report.recipe,
         "bootstrap": asdict(report.bootstrap),
@@ -27,7 +27,7 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def to_csv(report: Report) -> str:
-    """A line for each row of results.json under the same names, without the environment; nothing is rounded."""
+    """Returns the text of results.csv: a line for each row of results.json, without its environment and not rounded."""
     names = [one.name for one in fields(ReportRow) if one.name != "environment"]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
@@ -57,7 +57,7 @@ _COSTS: dict[str, Callable[[ReportRow], str]] = {
 
 
 def escape(text: str) -> str:
-    r"""Text that LaTeX sets as it stands, in any encoding of fonts: accents are dropped, what is not ASCII becomes `?`.
+    r"""Escapes text for LaTeX, in any encoding of fonts: accents are dropped, other characters than ASCII become `?`.
 
     Example:
         >>> escape("easy2hard_50% [é]")
@@ -69,7 +69,7 @@ def escape(text: str) -> str:
 
 
 def to_latex(report: Report) -> str:
-    r"""A table for each rate, with a column for each test set; the document needs `\usepackage{booktabs}`."""
+    r"""Returns a table for each rate, with a column for each test set; the document needs `\usepackage{booktabs}`."""
     recorded = [title for title, rate in _RATES.items() if any(rate(row)[0] is not None for row in report.rows)]
     tables = [_latex_table(report, title) for title in recorded]
     return "\n".join(["% Written by asrsparse report. The preamble needs: \\usepackage{booktabs}", *tables])

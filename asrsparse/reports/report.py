@@ -33,7 +33,13 @@ def report(exp_dir: Path, systems: Sequence[str], *, method: str, splits: Sequen
 def report_runs(folders: Sequence[Path], baseline: str | None = None, method: str | None = None) -> Report:
     """Gathers all finished runs of some folders and writes the report into the folder that holds all of them.
 
-    Arguments and errors as for `select_runs`, and those of `report`.
+    Args:
+        folders: The folders of runs, or of recipes.
+        baseline: The name of the run that the others are compared with; by default the first one.
+        method: The method of decoding; by default all methods.
+
+    Raises:
+        ValueError: As for `select_runs` and `report`.
     """
     return _write(select_runs(folders, baseline, method))
 

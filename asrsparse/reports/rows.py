@@ -24,7 +24,7 @@ from asrsparse.scoring.stage_files import read_stage
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One system on one test set. Rates are fractions; None stands for what a run did not record.
+    """One system on one test set. Rates are fractions; None is for what a run did not record.
 
     The names are those of the columns of `results.csv`, most of which are explained at the functions that compute
     them: `score_utterances`, `score_tokens` and `compare`. `delta_wer`, its interval and `p_better` compare with the

@@ -121,8 +121,8 @@ def _check_once(runs: Iterable[Path]) -> None:
     for run in runs:
         if run.resolve() in seen:
             raise ValueError(
-                f"report: {run} stands in the report twice. Name each run once: a folder of runs stands for all of "
-                "them. With baseline=NAME another run than the first is compared with."
+                f"report: got {run} twice, allowed is once. Name each run once: the folder of a recipe includes all of "
+                "its runs. To compare with another run than the first, give baseline=NAME."
             )
         seen.add(run.resolve())
 

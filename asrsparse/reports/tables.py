@@ -145,7 +145,7 @@ def left_out_of(report: Report) -> str | None:
 
 
 def to_tables(report: Report) -> list[Table]:
-    """The tables for the terminal: what fits into 80 columns, intervals on a line of their own."""
+    """Makes a table for the terminal for each section, which fits into 80 columns: intervals are below their rates."""
     return [_terminal_table(report, section) for section in report.sections]
 
 

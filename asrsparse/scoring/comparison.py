@@ -168,7 +168,7 @@ def compare_folders(folders: Sequence[Path], margin: Margin = DEFAULT_MARGIN) ->
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell the systems apart; of decodings that are called alike, their runs."""
+    """The shortest ends of the paths that differ; where all decodings have the same name, those of their runs."""
     same = len({folder.name for folder in folders}) == 1
     ends = [folder.parts[:-1] if same else folder.parts for folder in folders]
     for length in range(1, max(map(len, ends)) + 1):

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 BABBLE = "babble"
-"""The name of the noise that a ratio without a name stands for, as in `decode.snrs`."""
+"""The name of the noise where only a ratio is given, as in `decode.snrs`."""
 
 Snr = str | float
-"""What stands in `decode.snrs` and in `decode.json`: a ratio of speech to noise in dB, or `"clean"`."""
+"""A value of `decode.snrs` and of `decode.json`: a ratio of speech to noise in dB, or `"clean"`."""
 
 _CLEAN = "clean"
 _NAME = "[a-z]+"
@@ -81,7 +81,7 @@ CLEAN = NoiseCondition(_CLEAN, math.inf)
 
 
 def condition_of(snr: Snr, noise: str = BABBLE) -> NoiseCondition:
-    """Returns the condition that a value of `decode.snrs` stands for.
+    """Returns the condition of a value of `decode.snrs`.
 
     Args:
         snr: A ratio in dB, or `"clean"`.
@@ -105,7 +105,7 @@ def quiet_to_loud(conditions: Iterable[NoiseCondition]) -> list[NoiseCondition]:
 
 
 def decoding_name(split: str, method: str, condition: NoiseCondition = CLEAN) -> str:
-    """Returns the name of the folder of a decoding, which lies in the folder of its run.
+    """Returns the name of the folder of a decoding in the folder of its run.
 
     Example:
         >>> decoding_name("test", "ctc_greedy"), decoding_name("test", "ctc_greedy", NoiseCondition("babble", -2.5))

@@ -90,7 +90,7 @@ def _settings(bootstrap: Bootstrap, normaliser: Normaliser, tokenizer: Tokenizer
 
 
 def _identity(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What token rates depend on. Rates of different vocabularies are no more comparable than miles and kilometres."""
+    """What token rates depend on; rates of different vocabularies cannot be compared."""
     tokens = "\n".join(tokenizer.tokens).encode()
     fingerprint = hashlib.blake2b(tokens, digest_size=8).hexdigest()
     return {"kind": type(tokenizer).__name__, "vocab_size": tokenizer.vocab_size, "fingerprint": fingerprint}

@@ -124,7 +124,7 @@ class Local:
 
     poll_seconds = 0.5
 
-    def __init__(self, jobs: int = 1, gpus: Sequence[int] | None = None) -> None:
+    def __init__(self, jobs: int, gpus: Sequence[int] | None) -> None:
         if jobs < 1:
             raise ValueError(f"jobs: got {jobs}, allowed are 1 and more.")
         if gpus is not None and len(gpus) < jobs:
@@ -172,7 +172,7 @@ class Submitit:
 
     poll_seconds = 5.0
 
-    def __init__(self, log_dir: Path, cluster: str = "slurm", jobs: int = 16, **parameters: Any) -> None:
+    def __init__(self, log_dir: Path, cluster: str, jobs: int, **parameters: Any) -> None:
         try:
             import submitit
 

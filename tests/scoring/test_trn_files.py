@@ -38,9 +38,9 @@ def test_ids_that_would_be_mixed_up_are_refused(tmp_path):
     same_trn_id = [Utterance("a-b", "c", "x", "x"), Utterance("b", "c-a", "x", "x")]
     with pytest.raises(ValueError, match="Give each its own id"):
         write_decoded(tmp_path, same_trn_id)
-    with pytest.raises(ValueError, match=r"Utterance id 'a b': allowed are names without spaces"):
+    with pytest.raises(ValueError, match=r"^id: got 'a b', allowed are names without spaces"):
         Utterance("a b", "s", "x", "x")
-    with pytest.raises(ValueError, match=r"Speaker '\(s\)'"):
+    with pytest.raises(ValueError, match=r"^speaker: got '\(s\)'"):
         Utterance("a", "(s)", "x", "x")
 
 
@@ -56,7 +56,7 @@ def test_reads_what_espnet_writes(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a (s-1)\nb (s-1)\n", r"hyp.trn:2: the id \(s-1\) stands here a second time"),
+        (b"a (s-1)\nb (s-1)\n", r"hyp.trn:2: got the id \(s-1\) a second time, allowed is once"),
         (b"a (s-1)\n\nb c\n", r"hyp.trn:3: no utterance id at the end of 'b c'.*`words \(speaker-id\)`"),
         (b"a b(s-1)\n", r"hyp.trn:1: no utterance id"),
         (b"a (s-1)\nb\xff (s-2)\n", r"hyp.trn:2: not UTF-8"),
@@ -73,7 +73,7 @@ def test_missing_files_and_utterances_are_named(tmp_path):
         read_decoded(tmp_path)
     write_trn(tmp_path / "ref.trn", {"s-1": "a", "s-2": "b"})
     write_trn(tmp_path / "hyp.trn", {"s-1": "a"})
-    message = r"hyp.trn lacks 1 utterances of the other trn file: s-2\. The first stands at .*ref.trn:2\."
+    message = r"hyp.trn lacks 1 utterances of the other trn file: s-2\. The first is at .*ref.trn:2\."
     with pytest.raises(ValueError, match=message):
         read_decoded(tmp_path)
     write_trn(tmp_path / "hyp.trn", {f"s-{number}": "a" for number in range(1, 8)})
@@ -96,7 +96,7 @@ def test_durations_come_back_and_old_ones_go(tmp_path):
     assert {u.id: u.duration for u in read_decoded(tmp_path)} == {"a": 12.3457, "b": 1.25}
     write_decoded(tmp_path, [Utterance("a", "t", "x", "x")])
     assert [u.duration for u in read_decoded(tmp_path)] == [None]
-    with pytest.raises(ValueError, match=r"Duration of a: got -1, allowed are seconds above 0"):
+    with pytest.raises(ValueError, match=r"^duration: got -1 for a, allowed are seconds above 0"):
         Utterance("a", "s", "x", "x", -1)
 
 
