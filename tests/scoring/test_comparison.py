@@ -161,7 +161,9 @@ def test_what_cannot_be_compared_is_named(tmp_path, runs):
 def test_folders_that_were_not_scored_or_have_changed_are_named(tmp_path, runs):
     folders = [run / "decode_test_greedy" for run in runs]
     write_decoded(folders[1], decoded(0.4))
-    with pytest.raises(ValueError, match=r"score\.json has WER .*, which have changed since\. Run `asrsparse score recipe="):
+    with pytest.raises(
+        ValueError, match=r"score\.json has WER .*, which have changed since\. Run `asrsparse score recipe="
+    ):
         compare_folders(folders)
     (folders[1] / "score.json").write_text('{"wer": 0.1, "ci_low": 0, "ci_high": 1}')
     with pytest.raises(
