@@ -5,6 +5,7 @@ and options of their own.
 """
 
 import logging
+import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -139,8 +140,8 @@ def _report_noise(words: Sequence[str]) -> None:
     from asrsparse.reports.noise_report import report_noise, to_table
 
     folders, options = _folders_and_options("report noise", words, ("method", "split"))
-    path, snrs, rows = report_noise(folders, **options)
-    Console().print(to_table(snrs, rows))
+    path, conditions, rows = report_noise(folders, **options)
+    Console().print(to_table(conditions, rows))
     sys.stdout.write(f"{path}\n")
 
 
@@ -189,9 +190,12 @@ def _folders_and_options(
 
 def _percent(key: str, text: str) -> float:
     try:
-        return float(text) / 100
+        share = float(text) / 100
     except ValueError:
-        raise ValueError(f"compare {key}: got {text!r}, allowed is a number in per cent, such as 0.5.") from None
+        share = math.nan
+    if not 0 <= share < math.inf:
+        raise ValueError(f"compare {key}: got {text!r}, allowed is a number in per cent, 0 or more, such as 0.5.")
+    return share
 
 
 def _show(tables: Sequence["Table"], values: object, path: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, the state of the code, the machine's processor. Never its name or its folders."""
+"""The environment of a run: versions, the state of the code, the processor; never the machine's name or folders."""
 
 import platform
 import re
@@ -15,7 +15,7 @@ _PACKAGES = ("lhotse", "espnet", "lightning")
 
 
 def environment() -> dict[str, str]:
-    """The environment of this process, as shown in RESULTS.md; `train` stores it beside its numbers.
+    """Returns the environment of this process, which `train` records and RESULTS.md shows.
 
     Example:
         >>> environment()["asrsparse"] == asrsparse.__version__
@@ -43,7 +43,7 @@ def _version(package: str) -> str:
 
 
 def _code_state(package_dir: Path) -> dict[str, str]:
-    """Commit, its date, and whether the package differs from it (new files included: they may be imported)."""
+    """Commit, its date, and whether the package differs from it; new files count, since they may be imported."""
     # An installed package may lie in a .venv inside somebody else's repository, whose commit would say nothing.
     if _git(package_dir, "ls-files", "--error-unmatch", "__init__.py") is None:
         return {"git hash": "not a git checkout", "commit date": "unknown", "working tree": "unknown"}
@@ -86,9 +86,9 @@ def _os_name() -> str:
 
 
 def portable_command(command: str) -> str:
-    """A command without the folders of this machine, for a file that others read.
+    """Returns a command without the folders of this machine, for a file that others read.
 
-    Paths inside the current folder become relative, programs lose their folder, other paths keep their last part.
+    Paths inside the current folder become relative. Of programs the name is kept, and of other paths the last part.
 
     Example:
         >>> portable_command("/opt/env/bin/asrsparse prepare corpus.dir=/data/grid pruning.keep_ratio=0.7")

@@ -37,9 +37,9 @@ from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from asrsparse.config import compose_config
-from asrsparse.reports.masked_run import read_run
+from asrsparse.reports.masked_run import read_masked_run
 from asrsparse.reports.report import report
-from asrsparse.reports.rows import Row
+from asrsparse.reports.rows import ReportRow
 
 LEARNED_BELOW = 0.8
 """The word error rate below which a training counts as one that learned. GRID's sentences have six places, and the
@@ -111,7 +111,7 @@ class Result:
     run: Run
     losses: Losses
     reach: float
-    scored: Row
+    scored: ReportRow
 
     @property
     def learned(self) -> bool:
@@ -184,7 +184,7 @@ def read_losses(run_dir: Path) -> Losses:
 
 def reach_of(run_dir: Path) -> float:
     """`Result.reach`, of the last epoch's log."""
-    log = read_run(run_dir)
+    log = read_masked_run(run_dir)
     blocks = [int(match[1]) if (match := re.match(r"encoder\.encoders\.(\d+)\.", name)) else -1 for name in log.layers]
     third, norms = (max(blocks) + 1) // 3, log.values["grad_norm"][-1]
     lower = [norm for block, norm in zip(blocks, norms, strict=True) if 0 <= block < third]
@@ -251,7 +251,7 @@ def plot_losses(path: Path, results: Sequence[Result]) -> None:
 
 def plot_gradients(path: Path, exp_dir: Path, results: Sequence[Result]) -> None:
     """Draws the norm of the gradient of each layer over the training: a panel for each run, one scale for all."""
-    logs = [read_run(exp_dir / result.run.name) for result in results]
+    logs = [read_masked_run(exp_dir / result.run.name) for result in results]
     norms = [np.log10(log.values["grad_norm"].T + 1e-12) for log in logs]
     low, high = np.quantile(np.concatenate([norm.ravel() for norm in norms]), [0.02, 0.98])
     num_rows = -(-len(logs) // 3)

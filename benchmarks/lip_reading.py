@@ -23,7 +23,8 @@ from rich.progress import track
 from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from asrsparse.reports.report import Row, report
+from asrsparse.reports.report import report
+from asrsparse.reports.rows import ReportRow
 
 ROWS = {"dense": [], "msrs": ["masks=learned", "masks.method.exit=dense"]}
 CURVES = {"loss": "training loss per token", "dev_loss": "dev loss per token", "dev_wer": "WER on dev"}
@@ -38,7 +39,7 @@ class Result:
 
     row: str
     seed: int
-    scored: Row
+    scored: ReportRow
     curves: dict[str, Points]
 
     @property

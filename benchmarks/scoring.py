@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Seconds that scoring takes, by the size of the test set, and of comparing two systems on it.
+"""Measures the seconds of scoring a test set, and of comparing two systems on it, by the size of the test set.
 
     python benchmarks/scoring.py [--sizes 2620 5559 20000] [--resamples 10000] [--rounds 3]
 
 The first sizes are LibriSpeech's test-clean (2,620 utterances, about 52,576 words) and both of its test sets together.
-The texts are random, of 8,000 words; 5 % of the words are wrong. Timed are, as a user has them, from files to files:
+The texts are random, of 8,000 words; 5 % of the words are wrong. All is timed from files to files, as for a user:
 `score` (read the trn files, align words, characters and tokens, intervals, write), with Whisper's normaliser, the same
 over speakers, and `compare` (paired bootstrap, matched pairs and non-inferiority of two systems). Medians over the
 rounds, in one process on one thread; seconds of the clock, and of the processor, which other work does not lengthen.
@@ -59,7 +59,7 @@ def make_decoding(folder: Path, size: int, seed: int) -> Path:
 
 
 def ways(folders: list[Path], resamples: int) -> dict[str, Callable[[], object]]:
-    """What is timed, by name. The last one needs two that were scored alike."""
+    """Returns the functions that are timed, by name, in their order: `compare` needs two systems scored alike."""
     tokenizer = CharTokenizer.train([LETTERS])
     plain, whisper = Bootstrap(resamples), load_normaliser("whisper_english")
     return {
@@ -72,7 +72,7 @@ def ways(folders: list[Path], resamples: int) -> dict[str, Callable[[], object]]
 
 
 def measure(size: int, resamples: int, rounds: int) -> dict[str, float]:
-    """Medians of seconds for one size."""
+    """Returns the medians of the seconds for one size."""
     with tempfile.TemporaryDirectory() as folder:
         folders = [make_decoding(Path(folder) / name, size, seed) for seed, name in enumerate(("one", "two"), start=1)]
         seconds: dict[str, list[float]] = {}
@@ -103,8 +103,8 @@ def main() -> None:
     """Reads the options, measures, prints."""
     parser = argparse.ArgumentParser(description="Seconds of scoring and comparing.")
     parser.add_argument("--sizes", type=int, nargs="+", default=[2620, 5559, 20000], help="utterances in the test set")
-    parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap")
-    parser.add_argument("--rounds", type=int, default=3, help="of each")
+    parser.add_argument("--resamples", type=int, default=10_000, help="draws of the bootstrap")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
     options = parser.parse_args()
     rows = [measure(size, options.resamples, options.rounds) for size in track(options.sizes, description="Scoring")]
     show(rows, options.resamples)

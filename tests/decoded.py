@@ -39,3 +39,23 @@ def sctk(folder, command, stdin=None):
         ["sctk", *command.split()], cwd=folder, input=stdin, capture_output=True, text=True, timeout=60
     )
     return done.stdout
+
+
+def random_pair(rng, kind):
+    """A reference and a hypothesis of one kind."""
+    vocabulary = [f"w{number}" for number in range(rng.choice([2, 5, 20, 1000]))]
+    reference = rng.choices(vocabulary, k=rng.randint(200, 600) if kind == "long" else rng.randint(1, 25))
+    other = rng.choices(vocabulary, k=rng.randint(1, 25))
+    share = rng.choice([0.02, 0.1, 0.3, 0.6])
+    noisy = " ".join(
+        rng.choice(["", "x", f"{word} y", rng.choice(vocabulary)]) if rng.random() < share else word
+        for word in reference
+    )
+    return {
+        "equal": (reference, list(reference)),
+        "empty": ([], []),
+        "no reference": ([], other),
+        "no hypothesis": (reference, []),
+        "disjoint": (reference, [f"x{word}" for word in other]),
+        "unrelated": (reference, other),
+    }.get(kind, (reference, noisy.split()))

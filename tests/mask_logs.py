@@ -1,4 +1,4 @@
-"""Logs of masks, written by hand: a model of two layers whose numbers can be reckoned."""
+"""Logs of masks, written by hand: a model of two layers whose numbers can be computed by hand."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""Folders of runs as the stages leave them, for tests of what reads them."""
+"""Folders of runs as the stages write them, for tests of their readers."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def make_system(
         **{"peak_memory_gib": 1.5, "environment": ENVIRONMENT},
     }
     write_json(exp_dir / name / "train.json", values | (train or {}))
-    decode = {"command": f"asrsparse decode system={name}", "method": method, "split": split}
+    decode = {"command": f"asrsparse decode recipe=mini system={name}", "method": method, "split": split}
     write_json(decode_dir / "decode.json", decode | {"audio_hours": 0.08, "seconds": 4.5})
     write_decoded(decode_dir, utterances(num_wrong, **texts))
     scores = score(decode_dir, bootstrap)

@@ -175,6 +175,8 @@ def test_compare_and_breakdown_say_what_they_take(run_dir, tmp_path, capsys):
     )
     assert "compare margin: got 'a', allowed is a number" in fails(capsys, "compare", here, "margin=a")
     assert "got margin and relative_margin" in fails(capsys, "compare", here, "margin=1", "relative_margin=1")
-    assert "Margin: got -1, allowed are 0 and more" in fails(capsys, "compare", here, "margin=-1")
+    assert "compare margin: got '-1', allowed is a number in per cent, 0 or more" in fails(
+        capsys, "compare", here, "margin=-1"
+    )
     assert "got margin=1, allowed are folders that exist, json=VALUE." in fails(capsys, "breakdown", here, "margin=1")
-    assert "Run `asrsparse score` for this" in fails(capsys, "breakdown", here)
+    assert "Run `asrsparse score recipe=" in fails(capsys, "breakdown", here)

@@ -3,7 +3,9 @@
 import platform
 import subprocess
 
-from asrsparse.environment import _code_state, environment
+import pytest
+
+from asrsparse.environment import _code_state, environment, portable_command
 
 
 def test_environment_names_versions_but_neither_host_nor_folders():
@@ -42,3 +44,10 @@ def test_state_of_the_code(tmp_path):
     assert state["working tree"] == "as committed"
     (tmp_path / "new.py").write_text("")
     assert _code_state(tmp_path)["working tree"] == "changed since that commit"
+
+
+@pytest.mark.parametrize(
+    "command", ["asrsparse train a=1/3 b=../c d=~/e f=${g}/h i=$J/k l=exp/m n=https://o/p", "a --b"]
+)
+def test_other_slashes_stay(command):
+    assert portable_command(command) == command

@@ -13,7 +13,7 @@ from asrsparse.config import build
 from asrsparse.data.batch import BatchDataset
 from asrsparse.data.cut_index import CutIndex
 from asrsparse.data.cuts import cuts_path, read_cuts
-from asrsparse.data.noise import BABBLE, QUIET, Noise, noise_of_test
+from asrsparse.data.noise import QUIET, Noise, noise_of_test
 from asrsparse.data.tokenizer import Tokenizer, load_tokenizer
 from asrsparse.decoding.decoders import Decoder
 from asrsparse.decoding.nbest import write_nbest
@@ -22,7 +22,7 @@ from asrsparse.files import read_json, write_json
 from asrsparse.models.asr import ASRModel
 from asrsparse.models.builders import load_model
 from asrsparse.scoring.alignment import Utterance
-from asrsparse.scoring.decodings import CLEAN, Decoding, decodings
+from asrsparse.scoring.decodings import CLEAN, Decoding, NoiseCondition, decodings
 from asrsparse.scoring.trn_files import write_decoded
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def _decode_one(
 ) -> None:
     """Decodes one test set under one condition; `record` is completed and becomes `decode.json`."""
     cuts = read_cuts(cuts_dir, decoding.split).to_eager()
-    dataset = BatchDataset(tokenizer.encode, model.modalities, noise_of(cuts_dir, decoding.snr))
+    dataset = BatchDataset(tokenizer.encode, model.modalities, noise_of(cuts_dir, decoding.condition))
     started = time.perf_counter()
     found = recognise(Recogniser(model, decoder, dataset), cuts, record["batch_seconds"], record["num_jobs"])
     seconds = time.perf_counter() - started
@@ -114,7 +114,7 @@ def _decode_one(
     audio_hours = sum(cut.duration for cut in cuts) / 3600
     speed = 3600 * audio_hours / seconds
     done = {"utterances": len(cuts), "audio_hours": audio_hours, "seconds": seconds, "times_real_time": speed}
-    of = {"split": decoding.split, "snr": decoding.snr, "fingerprint": _fingerprint(cuts_dir, decoding.split)}
+    of = {"split": decoding.split, "snr": decoding.condition.snr, "fingerprint": _fingerprint(cuts_dir, decoding.split)}
     write_json(decoding.folder / "decode.json", record | of | done)
     logger.info(
         "%s: %d utterances, %.2f h in %.1f s: %.1f times real time, or hours decoded per hour.",
@@ -150,6 +150,6 @@ def _utterance(cut: Cut, hypothesis: str) -> Utterance:
     return Utterance(cut.id, supervision.speaker, supervision.text, hypothesis, duration=cut.duration)
 
 
-def noise_of(cuts_dir: Path, snr: str | float) -> Noise:
-    """Returns the noise of a decoding: babble at one ratio for all utterances, or none where `snr` is `clean`."""
-    return QUIET if snr == CLEAN else noise_of_test(BABBLE, cuts_dir, float(snr))
+def noise_of(cuts_dir: Path, condition: NoiseCondition) -> Noise:
+    """Returns the noise of a decoding, at one ratio for all utterances; none where the condition is `CLEAN`."""
+    return QUIET if condition == CLEAN else noise_of_test(condition.name, cuts_dir, condition.snr_db)

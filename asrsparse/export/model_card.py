@@ -9,7 +9,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from asrsparse.decoding.runs import FinishedRun
 from asrsparse.environment import portable_command
 from asrsparse.files import read_json
-from asrsparse.reports.tables import format_rate
+from asrsparse.scoring.decodings import condition_of
+from asrsparse.scoring.table_formats import format_rate
 
 _TASK = "automatic-speech-recognition"
 
@@ -123,8 +124,7 @@ def _eval_results(run: FinishedRun, record: dict[str, Any]) -> list[EvalResult]:
 
 
 def _condition(record: dict[str, Any]) -> str:
-    snr = record.get("snr", "clean")
-    return "clean" if snr == "clean" else f"babble at {snr:g} dB"
+    return str(condition_of(record.get("snr", "clean")))
 
 
 def _results(scores: Sequence[dict[str, Any]]) -> str:

@@ -1,4 +1,7 @@
-"""The chunks that segment pruning keeps of an utterance, over its spectrogram."""
+"""A plot of the chunks that segment pruning keeps of an utterance, over its spectrogram.
+
+Shape legend: C chunks of an utterance.
+"""
 
 from pathlib import Path
 
@@ -23,12 +26,12 @@ from asrsparse.rates import FEATURES_PER_SECOND
 
 
 def plot_chunks(axes: Axes, run_dir: Path, utterance_id: str | None = None) -> None:
-    """Draws log-mel features, what the run would drop of them now, and the words where their times are known.
+    """Draws the log-mel features of an utterance, the chunks that the run drops now, and its words if they have times.
 
     Args:
-        axes: Where to draw.
+        axes: The axes to draw in.
         run_dir: The folder of a run, with its `config.yaml`; its prepared corpus must be where it was.
-        utterance_id: Of the training set; by default its first.
+        utterance_id: The utterance of the training set; by default the first one.
 
     Raises:
         ValueError: If there is no such utterance, or no cuts, or the configuration names what is not trusted.

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 from typing import Any
 
-from asrsparse.reports.rows import Report, Row, Section
+from asrsparse.reports.rows import Report, ReportRow, Section
 from asrsparse.reports.tables import title_of
 
 # -------------------------------------------------------------------------------------------------------- JSON and CSV
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """What stands in results.json: the rows of all test sets in one list, and what holds for all of them."""
+    """Returns the contents of results.json: the rows of all test sets in one list, and what all of them share."""
     return {
         "recipe": report.recipe,
         "bootstrap": asdict(report.bootstrap),
@@ -27,8 +27,8 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def to_csv(report: Report) -> str:
-    """A line for each row of results.json under the same names, without the environment; nothing is rounded."""
-    names = [one.name for one in fields(Row) if one.name != "environment"]
+    """Returns the text of results.csv: a line for each row of results.json, without its environment and not rounded."""
+    names = [one.name for one in fields(ReportRow) if one.name != "environment"]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -44,12 +44,12 @@ _ESCAPES = {  # brackets and stars are hidden, since they would be arguments of 
     **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", '"': "''"},
     **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
 }
-_RATES: dict[str, Callable[[Row], tuple[float | None, float | None, float | None]]] = {
+_RATES: dict[str, Callable[[ReportRow], tuple[float | None, float | None, float | None]]] = {
     "WER": lambda r: (r.wer, r.ci_low, r.ci_high),
     "CER": lambda r: (r.cer, r.cer_ci_low, r.cer_ci_high),
     "TER": lambda r: (r.ter, r.ter_ci_low, r.ter_ci_high),
 }
-_COSTS: dict[str, Callable[[Row], str]] = {
+_COSTS: dict[str, Callable[[ReportRow], str]] = {
     "Hours heard": lambda r: f"{r.hours_heard:.2f}",
     "Training s": lambda r: f"{r.train_seconds:.0f}",
     "Density": lambda r: f"{r.density:.3f}",
@@ -57,7 +57,7 @@ _COSTS: dict[str, Callable[[Row], str]] = {
 
 
 def escape(text: str) -> str:
-    r"""Text that LaTeX sets as it stands, in any encoding of fonts: accents are dropped, what is not ASCII becomes `?`.
+    r"""Escapes text for LaTeX, in any encoding of fonts: accents are dropped, other characters than ASCII become `?`.
 
     Example:
         >>> escape("easy2hard_50% [é]")
@@ -69,7 +69,7 @@ def escape(text: str) -> str:
 
 
 def to_latex(report: Report) -> str:
-    r"""A table for each rate, with a column for each test set; the document needs `\usepackage{booktabs}`."""
+    r"""Returns a table for each rate, with a column for each test set; the document needs `\usepackage{booktabs}`."""
     recorded = [title for title, rate in _RATES.items() if any(rate(row)[0] is not None for row in report.rows)]
     tables = [_latex_table(report, title) for title in recorded]
     return "\n".join(["% Written by asrsparse report. The preamble needs: \\usepackage{booktabs}", *tables])
@@ -89,7 +89,7 @@ def _latex_table(report: Report, title: str) -> str:
     )
 
 
-def _latex_row(report: Report, row: Row, title: str) -> list[str]:
+def _latex_row(report: Report, row: ReportRow, title: str) -> list[str]:
     mark = r"$^{\star}$" if row is report.runs[0] else ""
     modality = [escape(row.modality)] if report.differ_in("modality") else []
     costs = [cost(row) for cost in _COSTS.values()]

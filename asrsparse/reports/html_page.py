@@ -1,4 +1,4 @@
-"""What the pages of reports share: which runs they show, how they draw, how they are written."""
+"""What the pages of reports share: figures, tables, and the frame of the page."""
 
 import base64
 import html
@@ -15,17 +15,18 @@ from matplotlib.ticker import MaxNLocator
 
 from asrsparse.files import write_text
 
-Row = TypeVar("Row")
+RowT = TypeVar("RowT")
+"""The type of the rows of a table."""
 
 
 def figure(title: str, draw: Callable[..., None], panels: int = 1, height: float = 3.2) -> str:
-    """A heading and a picture, as HTML that needs no other file.
+    """Returns a heading and a picture, as HTML that needs no other file.
 
     Args:
         title: The heading.
-        draw: Is given the axes of all panels, one argument for each.
-        panels: How many stand beside one another.
-        height: In inches, of a width of 8.
+        draw: The function that draws; it is called with the axes of all panels, one argument for each.
+        panels: The number of panels beside one another.
+        height: The height in inches; the width is 8 inches.
     """
     with mpl.rc_context({"font.size": 9, "axes.grid": True, "grid.alpha": 0.3}):
         drawn = Figure(figsize=(8, height), layout="constrained")
@@ -41,17 +42,17 @@ def figure(title: str, draw: Callable[..., None], panels: int = 1, height: float
 
 
 def name_lines(axes: Axes, note: str = "") -> None:
-    """Puts the names of the lines beside the panel, where many hide nothing of it, and a note above it."""
+    """Puts the names of the lines beside the panel, where they hide nothing of it, and a note above it."""
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7)
     axes.set_title(note, loc="left", fontsize=8)
 
 
-def html_table(columns: Mapping[str, Callable[[Row], str]], rows: Sequence[Row]) -> str:
-    """A table as HTML, wide ones with a bar to scroll.
+def html_table(columns: Mapping[str, Callable[[RowT], str]], rows: Sequence[RowT]) -> str:
+    """Returns a table as HTML; one that is too wide for the page can be scrolled.
 
     Args:
-        columns: What a row shows, by the title of the column.
-        rows: Of the table.
+        columns: What each column shows of a row, by the title of the column.
+        rows: The rows of the table.
     """
     cells = {title: [column(row) for row in rows] for title, column in columns.items()}
     aligned = {title: _alignment(shown) for title, shown in cells.items()}
@@ -66,7 +67,7 @@ def _alignment(cells: Sequence[str]) -> str:
 
 
 def inline(text: str) -> str:
-    """A line of Markdown as HTML, as far as reports use it.
+    """Turns a line of Markdown into HTML, as far as reports use Markdown.
 
     Example:
         >>> inline("**Mind** that a < b: `run.sh`")
@@ -77,11 +78,17 @@ def inline(text: str) -> str:
 
 
 def write_page(path: Path, title: str, sections: Sequence[str]) -> None:
-    """Writes pieces of HTML as one page."""
+    """Writes pieces of HTML as one page.
+
+    Args:
+        path: The path of the page.
+        title: The title and first heading, as plain text.
+        sections: The pieces of HTML.
+    """
     write_text(path, _PAGE.format(title=html.escape(title), body="\n".join(sections)))
 
 
-# The policy forbids scripts and whatever would come from another file or a network, should a name hold HTML.
+# The policy forbids scripts, and anything from another file or a network, in case the name of a run holds HTML.
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">

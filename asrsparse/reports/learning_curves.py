@@ -1,4 +1,4 @@
-"""What a training logged after each epoch, read from its TensorBoard files."""
+"""The learning curves of a run, read from its TensorBoard files."""
 
 import logging
 from collections import defaultdict
@@ -7,19 +7,26 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 CURVES = ("dev_loss", "loss", "dev_wer")
+"""The names of the curves, as the training logs them."""
 
 Curve = dict[int, float]
-"""Values by the number of the epoch, from 1."""
+"""The values of a curve by the number of the epoch, from 1."""
 
 
 def read_curves(run_dir: Path) -> dict[str, Curve]:
-    """The curves that a run has of `CURVES`: older versions logged no dev_wer; of the loss, the mean of an epoch.
+    """Reads the curves of a run; the value of the loss is its mean over the epoch.
 
-    A run that was stopped and resumed has several files; what was trained again counts once.
+    A run that was stopped and resumed has several files; steps that were trained again count once.
+
+    Args:
+        run_dir: The folder of the run.
+
+    Returns:
+        Those of `CURVES` that the run logged, by name; older versions logged no `dev_wer`.
     """
     if not any((run_dir / "tensorboard").glob("events.*")):
         return {}
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each step that was trained again
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of each step that was trained again
     log = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0})
     log.Reload()
     known = set(log.Tags()["scalars"])

@@ -1,4 +1,4 @@
-"""Plots of what masks, weights and gradients did.
+"""Plots of masks, weights and gradients over a training.
 
 Shape legend: S measurements, M layers whose weight may have a mask.
 """
@@ -20,7 +20,7 @@ _NORMS = {
 
 
 def plot_density(axes: Axes, runs: Sequence[MaskedRun]) -> None:
-    """Density over all masked weights of each run, and the range over their layers; 1 where nothing is masked."""
+    """Draws the density of all masked weights of each run, and the range over their layers; 1 if nothing is masked."""
     for number, run in enumerate(runs):
         mean = run.over_masked("density") if run.masked.any() else np.ones(len(run.steps))
         axes.plot(run.steps, mean, color=f"C{number}", label=run.name)
@@ -30,7 +30,7 @@ def plot_density(axes: Axes, runs: Sequence[MaskedRun]) -> None:
 
 
 def plot_bits(axes: Axes, runs: Sequence[MaskedRun]) -> None:
-    """The share of mask bits that changed between two measurements: of all together, and the range over layers."""
+    """Draws the share of mask bits that changed between two measurements, of all layers, and the range over layers."""
     for number, run in enumerate(runs):
         if run.masked.any():
             axes.plot(run.steps, run.over_masked("changed"), color=f"C{number}", marker=".", label=run.name)
@@ -43,12 +43,12 @@ def plot_bits(axes: Axes, runs: Sequence[MaskedRun]) -> None:
 
 
 def plot_norms(axes: Axes, runs: Sequence[MaskedRun], column: str) -> None:
-    """The median over layers, and the range of the middle half of them; the same layers of each run.
+    """Draws the median of a norm over layers, and the range of the middle half; the layers are the same for all runs.
 
     Args:
-        axes: Where to draw.
-        runs: Dense ones and others.
-        column: `grad_norm`, `grad_norm_kept` or `weight_norm`.
+        axes: The axes to draw in.
+        runs: The runs, with masks or without.
+        column: The norm: `"grad_norm"`, `"grad_norm_kept"` or `"weight_norm"`.
     """
     compared = {name for run in runs for name in np.array(run.layers)[run.masked]}
     for number, run in enumerate(runs):
@@ -74,15 +74,15 @@ def _fill_range(
 
 
 def num_layer_panels(run: MaskedRun) -> int:
-    """How many axes `plot_layers` fills: of a run without masks there is only the gradient to see."""
+    """Returns the number of panels of `plot_layers`: a run without masks has that of the gradient alone."""
     return 3 if run.masked.any() else 1
 
 
 def plot_layers(panels: Sequence[Axes], run: MaskedRun) -> None:
-    """Gradient, density and changed bits of each layer over the steps, as colours.
+    """Draws gradient, density and changed bits of each layer over the steps, as colours.
 
     Args:
-        panels: `num_layer_panels` axes beside one another.
+        panels: The axes of `num_layer_panels` panels beside one another.
         run: The run.
     """
     gradients = run.values["grad_norm"]
@@ -92,7 +92,7 @@ def plot_layers(panels: Sequence[Axes], run: MaskedRun) -> None:
         ("density", run.density, 0.0, 1.0),
         ("bits changed", changed, 0.0, max(0.01, np.nanmax(changed, initial=0.0))),
     ]
-    edges = np.append(run.steps[0] - 1, run.steps)  # a measurement stands for the steps since the one before it
+    edges = np.append(run.steps[0] - 1, run.steps)  # a measurement counts for the steps since the one before
     rows = np.arange(len(run.layers) + 1) - 0.5
     for axes, (title, values, low, high) in zip(panels, shown, strict=False):
         axes.grid(False)
@@ -104,10 +104,12 @@ def plot_layers(panels: Sequence[Axes], run: MaskedRun) -> None:
 
 
 def plot_histograms(panels: Sequence[Axes], run: MaskedRun) -> None:
-    """The weights of some layers after the first epoch, after that in which the masks left their first phase, and now.
+    """Draws histograms of the weights of some layers after some epochs.
+
+    The epochs are the first, the one in which the masks left their first phase, and the last.
 
     Args:
-        panels: One for each layer; the layers are taken evenly from the masked ones, or from all.
+        panels: One panel for each layer; the layers are taken evenly from the masked ones, or from all.
         run: The run.
     """
     candidates = np.flatnonzero(run.masked) if run.masked.any() else np.arange(len(run.layers))

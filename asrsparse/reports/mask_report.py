@@ -1,4 +1,4 @@
-"""What masks did in some runs, to look at and to compare: `masks/` of each run -> a page of plots, and a table."""
+"""What masks did in some runs: reads `masks/` of each run, and makes a page of plots and a table."""
 
 import html
 import logging
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from asrsparse.config import read_config
@@ -23,22 +21,33 @@ from asrsparse.reports.mask_plots import (
     plot_layers,
     plot_norms,
 )
-from asrsparse.reports.masked_run import MaskedRun, read_run
+from asrsparse.reports.masked_run import MaskedRun, read_masked_run
 from asrsparse.reports.run_logs import common_folder, find_runs
-from asrsparse.reports.stage_files import read_stage
-from asrsparse.reports.tables import format_rate
+from asrsparse.scoring.stage_files import read_stage
+from asrsparse.scoring.table_formats import format_rate, terminal_table
 from asrsparse.training.mask_log_files import LOG
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One run in the table. Densities are shares, at the end and as means over the training; FLOPs those of training.
+class MaskRow:
+    """One run in the table.
 
-    `flops_effective` is simulated: what would be left if zeros of masks cost nothing. `train_seconds` is None before
-    the training's end, the density over masked weights None where nothing is masked. `scores` has a WER with its
-    interval for each decoding that was scored.
+    Attributes:
+        name: The name of the run.
+        regime: When its masks are in use, and what they drop at once.
+        seed: The seed of the run.
+        density_all_end: The share of all parameters that no mask removes, at the end.
+        density_all_mean: The mean of that share over the training.
+        density_masked_end: The share of the masked weights that masks keep, at the end; None if nothing is masked.
+        density_masked_mean: The mean of that share over the training; None if nothing is masked.
+        parameters: The number of parameters of the model.
+        hours_heard: The hours of speech that training processed over all epochs.
+        flops_dense: The FLOPs of the training if nothing had been masked.
+        flops_effective: The FLOPs of the training if zeros of masks cost nothing. Simulated: they do cost.
+        train_seconds: The seconds of the training; None before its end.
+        scores: A word error rate with its interval for each decoding that was scored.
     """
 
     name: str
@@ -59,14 +68,16 @@ class Row:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def report_masks(folders: Sequence[Path]) -> tuple[Path, list[Row]]:
-    """Writes `masks.html`, self-contained, and `masks.json` to the folder of the run, or the one that holds all.
+def report_masks(folders: Sequence[Path]) -> tuple[Path, list[MaskRow]]:
+    """Writes `masks.html`, which needs no other file, and `masks.json`.
+
+    They are written to the folder of the run, or to the one that holds all runs.
 
     Args:
-        folders: Folders of runs, or of recipes, whose runs are taken.
+        folders: The folders of runs, or of recipes, all of whose runs are taken.
 
     Returns:
-        The page, and the rows of its table.
+        The path of the page, and the rows of its table.
 
     Raises:
         ValueError: If no run has a log, or a run's files are damaged.
@@ -74,7 +85,7 @@ def report_masks(folders: Sequence[Path]) -> tuple[Path, list[Row]]:
     run_dirs = [run_dir for folder in folders for run_dir in find_runs(folder, LOG)]
     for folder in folders:
         _name_left_out(folder, run_dirs)
-    runs = [read_run(run_dir) for run_dir in run_dirs]
+    runs = [read_masked_run(run_dir) for run_dir in run_dirs]
     rows = [make_row(run, run_dir) for run, run_dir in zip(runs, run_dirs, strict=True)]
     page = common_folder(run_dirs) / "masks.html"
     write_json(page.with_suffix(".json"), {"rows": [asdict(row) for row in rows], "notes": NOTES})
@@ -92,13 +103,13 @@ def _name_left_out(folder: Path, run_dirs: Sequence[Path]) -> None:
             logger.warning("%s has no %s: an older version trained it. It is left out.", path.parent, LOG)
 
 
-def make_row(run: MaskedRun, run_dir: Path) -> Row:
-    """Joins the log with what the other stages left, as far as they have run."""
+def make_row(run: MaskedRun, run_dir: Path) -> MaskRow:
+    """Makes the row of a run from its log and from the files of the stages that have finished."""
     config = read_config(run_dir)
     trained = (run_dir / "train.json").is_file()
     any_masked = bool(run.masked.any())
     masked = run.over_masked("density")
-    return Row(
+    return MaskRow(
         name=run.name,
         regime=regime_of(config),
         seed=OmegaConf.select(config, "seed"),
@@ -116,7 +127,7 @@ def make_row(run: MaskedRun, run_dir: Path) -> Row:
 
 
 def regime_of(config: DictConfig) -> str:
-    """When a run's masks came and went, and what they dropped at once: `"dense-to-sparse during training; N:M"`.
+    """Returns when the masks of a run are in use, and what they drop at once: `"sparse from scratch; N:M"`.
 
     Example:
         >>> regime_of(OmegaConf.create({"masks": {"name": "rigl", "regime": "sparse from scratch, dynamic",
@@ -145,7 +156,8 @@ NOTES = [
     "Density: the share of weights that masks keep, at the last measurement; in brackets, its mean over the training. "
     "Of all: over all parameters. Of masked: over the weights that have, or had, a mask.",
     "FLOPs: of the training, forward and backward; products of matrices and convolutions, counted on the first batch "
-    "and scaled to the speech heard. Norms, activations, losses, the optimiser and what chooses masks are left out.",
+    "and scaled to the processed speech. Norms, activations, losses, the optimiser and the choice of masks are left "
+    "out.",
     "Effective FLOPs are simulated: each layer's share is scaled by the density of its mask, forward and backward "
     "alike. While masks are learned they are soft, and the weights count as dense. Zeros of unstructured masks are "
     "multiplied like any other number: nothing gets faster, the measured seconds say what a training took.",
@@ -153,9 +165,10 @@ NOTES = [
     "the mask. Of weights that are held at zero they are zero.",
 ]
 
-Columns = Mapping[str, Callable[[Row], str]]
+MaskColumns = Mapping[str, Callable[[MaskRow], str]]
+"""The columns of the table of masks: what each shows of a row, by its title."""
 
-COLUMNS: Columns = {
+COLUMNS: MaskColumns = {
     "run": lambda r: r.name,
     "regime": lambda r: r.regime,
     "seed": lambda r: str(r.seed),
@@ -177,10 +190,9 @@ def _wer(score: Mapping[str, Any]) -> str:
     return f"{format_rate(score['wer'], score['ci_low'], score['ci_high'])} {score['decoding']}"
 
 
-def to_table(rows: Sequence[Row]) -> Table:
-    """The table for the terminal: what fits into 80 columns; the regime stands below the name, means below ends."""
-    table = Table(title="Masks", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_lines=True)
-    columns: Columns = {
+def to_table(rows: Sequence[MaskRow]) -> Table:
+    """Makes the table for the terminal, which fits into 80 columns: the regime is below the name, means below ends."""
+    columns: MaskColumns = {
         "run\nregime": lambda r: f"{r.name}\nseed {r.seed}; {r.regime}",
         "density\nof all\n(mean)": COLUMNS["density of all"],
         "of\nmasked\n(mean)": COLUMNS["density of masked"],
@@ -189,16 +201,16 @@ def to_table(rows: Sequence[Row]) -> Table:
         "training\nseconds": COLUMNS["training s"],
         "WER %\n[95 %]": lambda r: COLUMNS["WER % [95 %]"](r).replace("; ", "\n"),
     }
-    for number, title in enumerate(columns):
-        table.add_column(title, justify="right" if number else "left", no_wrap=number > 0)
-    for row in rows:
-        cells = (escape(column(row)) for column in columns.values())
-        table.add_row(*(cell.replace(" (", "\n(").replace(" [", "\n[").replace("] ", "]\n") for cell in cells))
-    table.caption = "* simulated: if zeros of masks cost nothing. They do: nothing gets faster."
-    return table
+    cells = [[_in_lines(column(row)) for column in columns.values()] for row in rows]
+    caption = "* simulated: if zeros of masks cost nothing. They do: nothing gets faster."
+    return terminal_table("Masks", list(columns), cells, caption=caption, show_lines=True)
 
 
-def _sections(runs: Sequence[MaskedRun], rows: Sequence[Row]) -> list[str]:
+def _in_lines(cell: str) -> str:
+    return cell.replace(" (", "\n(").replace(" [", "\n[").replace("] ", "]\n")
+
+
+def _sections(runs: Sequence[MaskedRun], rows: Sequence[MaskRow]) -> list[str]:
     plots = {
         "Density of the masked weights": lambda axes: plot_density(axes, runs),
         "Bits of the masks that changed since the last measurement": lambda axes: plot_bits(axes, runs),

@@ -1,10 +1,10 @@
-"""What the log of masks of a run holds, and reading it.
+"""The log of masks of a run.
 
     masks/epoch_NNN.parquet      a row for each layer and measurement, see `SCHEMA`
     masks/histogram_NNN.parquet  a row for each layer, after the epoch, see `HISTOGRAM_SCHEMA`
     masks/flops.json             FLOPs of the training on a second of speech, and the number of parameters
 
-Each epoch's files hold what was measured in it, also where it was trained in several sittings.
+The files of an epoch hold all that was measured in it, also where the run was stopped and resumed in between.
 
 Shape legend: S measurements, M layers whose weight may have a mask.
 """
@@ -23,28 +23,29 @@ from asrsparse.training.flops import Flops
 from asrsparse.training.mask_log_files import FLOPS, HISTOGRAM_SCHEMA, HISTOGRAMS, LOG, SCHEMA
 
 MEASURED = ("density", "changed", "grad_norm", "grad_norm_kept", "weight_norm")
+"""The columns of the log with a number for each layer."""
 
 SOFT_PHASES = ("learning", "following")
-"""Phases that compute with all weights, or with the gradients of all, whatever the density of the masks."""
+"""The phases that compute with all weights, or with the gradients of all, whatever the density of the masks is."""
 
 
 @dataclass(frozen=True)
 class MaskedRun:
-    """What the log of a run holds.
+    """The contents of the log of a run.
 
     Attributes:
-        name: The folder's.
-        steps: The update at each measurement (S,).
-        progress: The share of the training done by then (S,).
-        phases: Of the masks, S names.
-        layers: Names of the M weights.
-        sizes: How many numbers each weight has (M,).
+        name: The name of the run's folder.
+        steps: The number of the update at each measurement (S,).
+        progress: The share of the training that was done by then (S,).
+        phases: The phase of the masks at each measurement, S names.
+        layers: The names of the M weights.
+        sizes: The number of elements of each weight (M,).
         masked: Which weights have, or had, a mask (M,).
-        values: By column of the log, what was measured (S, M); NaN where it is unknown.
-        histograms: After each epoch, the columns of its histograms.
-        flops: Of the training on a second of speech.
-        parameters: Of the model, masked or not.
-        hours_heard: Until the end of the last epoch.
+        values: The measured values (S, M) by column of the log; NaN where they are unknown.
+        histograms: For each epoch, the columns of the histograms after it.
+        flops: The FLOPs of the training on a second of speech.
+        parameters: The number of parameters of the model, masked or not.
+        hours_heard: The hours of speech that were processed until the end of the last epoch.
     """
 
     name: str
@@ -71,33 +72,33 @@ class MaskedRun:
         return 1.0 - (1.0 - self.density) @ self.sizes / self.parameters
 
     def over_masked(self, column: str) -> NDArray[np.float64]:
-        """The mean of a share over all masked weights together (S,); NaN where nothing is masked."""
+        """Returns the mean of a share over all elements of the masked weights (S,); NaN if nothing is masked."""
         if not self.masked.any():
             return np.full(len(self.steps), np.nan)
         return np.asarray(np.average(self.values[column], axis=1, weights=self.sizes * self.masked))
 
     def time_average(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The mean of (S, ...) over the training: each measurement stands for the speech since the one before it."""
+        """Returns the mean of (S, ...) over the training; a measurement counts for the speech since the one before."""
         return np.asarray(np.average(values, axis=0, weights=np.diff(self.progress, prepend=0.0).clip(min=0.0)))
 
     @property
     def flops_dense(self) -> float:
-        """Of the whole training so far, if nothing had been masked."""
+        """The FLOPs of the training so far if nothing had been masked."""
         return 3600 * self.hours_heard * self.flops.dense
 
     @property
     def flops_effective(self) -> float:
-        """Of the whole training so far, if zeros of binary masks cost nothing. Simulated: they do cost."""
+        """The FLOPs of the training so far if zeros of binary masks cost nothing. Simulated: they do cost."""
         soft = np.isin(self.phases, SOFT_PHASES)
         mean = self.time_average(np.where(soft[:, None], 1.0, self.density))
         return 3600 * self.hours_heard * self.flops.effective(dict(zip(self.layers, mean.tolist(), strict=True)))
 
 
-def read_run(run_dir: Path) -> MaskedRun:
+def read_masked_run(run_dir: Path) -> MaskedRun:
     """Reads the log of a run.
 
     Raises:
-        ValueError: If a file is missing or damaged.
+        ValueError: If a file is missing or damaged, or epochs are of different models.
     """
     tables = [read_log(path, SCHEMA.names) for path in sorted(run_dir.glob(LOG))]
     columns = _columns(pa.concat_tables(tables), run_dir)

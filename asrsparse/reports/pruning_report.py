@@ -1,4 +1,4 @@
-"""What a pruner did in a run, to look at: `pruning/epoch_*.parquet` -> one page of plots.
+"""What pruners did in some runs: reads `pruning/epoch_*.parquet` of each run, and makes one page of plots.
 
 Shape legend: N utterances, E epochs.
 """
@@ -21,24 +21,28 @@ from asrsparse.reports.run_logs import common_folder, find_runs, read_log
 logger = logging.getLogger(__name__)
 
 LOG = "pruning/epoch_*.parquet"
+"""The pattern of the files of the log in the folder of a run."""
+
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""The quantiles of the scores that the page shows."""
+
 _MOST_DOTS = 20_000
 _COLUMNS = ("duration", "kept", "times_seen", "score", "last_seen")
 
 
 @dataclass
 class PrunedRun:
-    """What the epochs of a run kept and knew.
+    """The contents of the pruning log of a run.
 
     Attributes:
-        name: The folder's.
-        durations: Seconds of all utterances (N,).
-        times_seen: How often each was trained on, in all epochs (N,).
-        audits: One for each epoch.
-        kept_hours: Hours of the utterances that each epoch kept.
-        hours_heard: Hours that the model heard until the end of each epoch.
-        scores: Quantiles of the scores of the utterances seen so far, after each epoch (E, 5).
-        overlap: The share of the kept hours that the epoch before kept too; one fewer than epochs.
+        name: The name of the run's folder.
+        durations: The seconds of all utterances (N,).
+        times_seen: How often each utterance was trained on, in all epochs (N,).
+        audits: A line on what was kept and seen, for each of E epochs.
+        kept_hours: The hours of the utterances that each epoch kept (E,).
+        hours_heard: The hours of speech that were processed until the end of each epoch (E,).
+        scores: The quantiles of the scores of the utterances seen so far, after each epoch (E, 5).
+        overlap: The share of an epoch's kept hours that the epoch before kept too (E - 1,).
     """
 
     name: str
@@ -52,20 +56,20 @@ class PrunedRun:
 
 
 def report_pruning(folders: Sequence[Path], utterance_id: str | None = None) -> Path:
-    """Writes `pruning.html`, self-contained, to the folder of the run, or the one that holds all of them.
+    """Writes `pruning.html`, which needs no other file, to the folder of the run, or to the one that holds all runs.
 
     Args:
-        folders: Folders of runs, or of recipes, whose runs are taken.
+        folders: The folders of runs, or of recipes, all of whose runs are taken.
         utterance_id: The utterance whose kept chunks are shown; by default the first of the training set.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
         ValueError: If there is no run, or a run's files are damaged.
     """
     run_dirs = [run_dir for folder in folders for run_dir in find_runs(folder, LOG)]
-    runs = [read_run(run_dir) for run_dir in run_dirs]
+    runs = [read_pruned_run(run_dir) for run_dir in run_dirs]
     plots = {
         "Hours heard": lambda axes: plot_hours(axes, runs),
         "Hours kept in each epoch": lambda axes: plot_kept(axes, runs),
@@ -80,11 +84,11 @@ def report_pruning(folders: Sequence[Path], utterance_id: str | None = None) -> 
     return page
 
 
-def read_run(run_dir: Path) -> PrunedRun:
-    """Reads what a run's epochs left, one file at a time.
+def read_pruned_run(run_dir: Path) -> PrunedRun:
+    """Reads the pruning log of a run.
 
     Raises:
-        ValueError: If a file is damaged, or of other utterances than the others.
+        ValueError: If a file is damaged, or has another number of utterances than those before it.
     """
     run: PrunedRun | None = None
     before = np.empty(0, dtype=np.bool_)
@@ -94,7 +98,9 @@ def read_run(run_dir: Path) -> PrunedRun:
         if run is None:
             run = PrunedRun(run_dir.name, durations, np.zeros(len(kept), dtype=np.int64))
         if len(kept) != len(run.durations):
-            raise ValueError(f"{path} has {len(kept)} utterances, the epochs before have {len(run.durations)}.")
+            raise ValueError(
+                f"{path} has {len(kept)} utterances, the epochs before have {len(run.durations)}. Train the run again."
+            )
         _add_epoch(run, table, kept, before)
         before = kept
     assert run is not None
@@ -115,15 +121,15 @@ def _add_epoch(run: PrunedRun, table: pa.Table, kept: NDArray[np.bool_], before:
 
 
 def plot_hours(axes: Axes, runs: Sequence[PrunedRun]) -> None:
-    """Hours that each run had heard at the end of each epoch."""
+    """Draws the hours of speech that each run had processed at the end of each epoch."""
     for run in runs:
         axes.plot(range(1, 1 + len(run.hours_heard)), run.hours_heard, marker=".", label=run.name)
-    axes.set(xlabel="epoch", ylabel="hours heard so far", ylim=(0, None))
+    axes.set(xlabel="epoch", ylabel="hours of speech processed", ylim=(0, None))
     name_lines(axes)
 
 
 def plot_kept(axes: Axes, runs: Sequence[PrunedRun]) -> None:
-    """Hours of the utterances that each epoch kept."""
+    """Draws the hours of the utterances that each epoch kept."""
     for run in runs:
         axes.step(range(1, 1 + len(run.kept_hours)), run.kept_hours, where="mid", label=run.name)
     axes.set(xlabel="epoch", ylabel="hours of the kept utterances", ylim=(0, None))
@@ -131,7 +137,7 @@ def plot_kept(axes: Axes, runs: Sequence[PrunedRun]) -> None:
 
 
 def plot_overlap(axes: Axes, runs: Sequence[PrunedRun]) -> None:
-    """The share of each epoch's kept hours that the epoch before kept as well."""
+    """Draws the share of each epoch's kept hours that the epoch before kept as well."""
     for run in runs:
         axes.plot(range(2, 2 + len(run.overlap)), run.overlap, marker=".", label=run.name)
     axes.set(xlabel="epoch", ylabel="share kept in the epoch before, too", ylim=(0, 1.05))
@@ -139,7 +145,7 @@ def plot_overlap(axes: Axes, runs: Sequence[PrunedRun]) -> None:
 
 
 def plot_scores(axes: Axes, run: PrunedRun) -> None:
-    """Quantiles of the scores over epochs."""
+    """Draws the quantiles of the scores over epochs."""
     quantiles = np.array(run.scores)
     epochs = np.arange(1, 1 + len(quantiles))
     middle = len(QUANTILES) // 2
@@ -152,10 +158,10 @@ def plot_scores(axes: Axes, run: PrunedRun) -> None:
 
 
 def plot_times_seen(axes: Axes, run: PrunedRun) -> None:
-    """How often each utterance was trained on, by its duration; at most some thousands of dots."""
+    """Draws how often each utterance was trained on, by its duration; of very many utterances, a random sample."""
     rng = np.random.default_rng(0)
     shown = rng.permutation(len(run.durations))[:_MOST_DOTS]
-    spread = rng.uniform(-0.3, 0.3, len(shown))  # equal counts would lie on one another
+    spread = rng.uniform(-0.3, 0.3, len(shown))  # else equal counts would hide one another
     axes.plot(run.durations[shown], run.times_seen[shown] + spread, ".", alpha=0.4, markersize=3)
     edges = np.unique(np.quantile(run.durations, np.linspace(0, 1, 11)))
     stratum = np.clip(np.searchsorted(edges, run.durations, side="right") - 1, 0, max(0, len(edges) - 2))

@@ -1,6 +1,6 @@
-"""The result of a recipe: what its systems left behind, as RESULTS.md, results.{json,csv,tex} and report.html.
+"""The report of a recipe, or of some runs: RESULTS.md, results.{json,csv,tex} and report.html.
 
-Gathered by `report_selection` and `report_rows`, written by `report_tables`, `report_exports` and `report_html`.
+`selection` and `rows` gather its numbers; `tables`, `exports` and `report_html` write its files.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ def report(exp_dir: Path, systems: Sequence[str], *, method: str, splits: Sequen
     """Gathers the systems of a recipe and writes the report into its folder.
 
     Args:
-        exp_dir: `exp/<recipe>`.
-        systems: Names of the systems' folders in it; the others are compared with the first.
-        method: Of decoding, as in `decode_<split>_<method>`.
-        splits: That were decoded, in the order of the report.
+        exp_dir: The folder of the recipe's runs, `exp/<recipe>`.
+        systems: The names of the systems' folders in it; the others are compared with the first.
+        method: The method of decoding, as in `decode_<split>_<method>`.
+        splits: The names of the test sets, in the order of the report.
 
     Raises:
-        ValueError: If a stage has not run for a system (it is named), its files do not belong together, or the systems
-            were not scored alike on the same utterances.
+        ValueError: If a stage has not finished for a system (the message names it), its files do not belong together,
+            or the systems were not scored alike on the same utterances.
     """
     return _write(select_systems(exp_dir, systems, method, splits))
 
@@ -33,7 +33,13 @@ def report(exp_dir: Path, systems: Sequence[str], *, method: str, splits: Sequen
 def report_runs(folders: Sequence[Path], baseline: str | None = None, method: str | None = None) -> Report:
     """Gathers all finished runs of some folders and writes the report into the folder that holds all of them.
 
-    Arguments and errors as for `select_runs`, and those of `report`.
+    Args:
+        folders: The folders of runs, or of recipes.
+        baseline: The name of the run that the others are compared with; by default the first one.
+        method: The method of decoding; by default all methods.
+
+    Raises:
+        ValueError: As for `select_runs` and `report`.
     """
     return _write(select_runs(folders, baseline, method))
 

@@ -1,4 +1,4 @@
-"""A report as one page that needs no other file and no network: report.html."""
+"""A report as one page, report.html, that needs no other file and no network."""
 
 import html
 import math
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from asrsparse.reports.html_page import figure, html_table, inline, write_page
 from asrsparse.reports.learning_curves import CURVES, Curve, read_curves
-from asrsparse.reports.rows import Report, Row, Section
+from asrsparse.reports.rows import Report, ReportRow, Section
 from asrsparse.reports.tables import (
     commands_of,
     cost_columns,
@@ -28,18 +28,21 @@ from asrsparse.reports.tables import (
 )
 
 PAGES = {"pruning.html": "what was pruned", "masks.html": "what was masked"}
+"""The pages of other reports that this one links to, each with the text of the link."""
+
 _MARKERS, _LINES = "osD^vP*X", ("-", "--", ":", "-.")
 _COLORS = 10
 
 Runs = Mapping[str, Path]
+"""The folder of each run, by its name in the report."""
 
 
 def write_html(path: Path, report: Report, runs: Runs) -> None:
     """Writes the page.
 
     Args:
-        path: The page.
-        report: What it shows.
+        path: The path of the page.
+        report: The report that it shows.
         runs: The folder of each run, by its name in the report.
     """
     commands = commands_of(report).items()
@@ -82,7 +85,7 @@ def _list(lines: Sequence[str]) -> str:
 
 
 def _links(folder: Path, runs: Runs) -> list[str]:
-    """To the pages of `report pruning` and `report masks`, where they lie in the folder or in those of the runs."""
+    """Links to the pages of `report pruning` and `report masks` that are in the folder or in those of the runs."""
     folders = dict.fromkeys([folder.absolute(), *(run.absolute() for run in runs.values())])
     found = [(path / name, what) for path in folders for name, what in PAGES.items() if (path / name).is_file()]
     relative = [(os.path.relpath(path, folder.absolute()), what) for path, what in found]
@@ -93,13 +96,13 @@ def _links(folder: Path, runs: Runs) -> list[str]:
 # --------------------------------------------------------------------------------------------------------------- plots
 
 
-def plot_wer(panels: Sequence[Axes], rows: Sequence[Row], names: Sequence[str]) -> None:
-    """WER against hours heard, and against seconds of training, with intervals.
+def plot_wer(panels: Sequence[Axes], rows: Sequence[ReportRow], names: Sequence[str]) -> None:
+    """Draws WER against the hours of speech processed, and against the seconds of training, with intervals.
 
     Args:
-        panels: Two axes beside one another.
-        rows: Of one test set.
-        names: Of all runs of the report, so that a run looks the same in each plot.
+        panels: The axes of two panels beside one another.
+        rows: The rows of one test set.
+        names: The names of all runs of the report, so that a run has the same colour and marker in each plot.
     """
     costs = {"hours heard": [row.hours_heard for row in rows], "seconds of training": [r.train_seconds for r in rows]}
     for axes, (title, values) in zip(panels, costs.items(), strict=True):
@@ -118,7 +121,7 @@ def plot_wer(panels: Sequence[Axes], rows: Sequence[Row], names: Sequence[str]) 
 
 
 def side_by_side(values: Sequence[float]) -> NDArray[np.float64]:
-    """Moves points of equal place apart, around it and by a few hundredths of the axis, so that all can be seen.
+    """Moves points with equal values apart by a few hundredths of the axis, so that all can be seen.
 
     Example:
         >>> side_by_side([10.0, 5.0, 10.0]).round(2).tolist()
@@ -152,12 +155,12 @@ def _curves(curves: Mapping[str, Mapping[str, Curve]]) -> list[str]:
 
 
 def plot_curves(panels: Sequence[Axes], known: Sequence[str], curves: Mapping[str, Mapping[str, Curve]]) -> None:
-    """Learning curves.
+    """Draws learning curves.
 
     Args:
-        panels: As many axes as `known` names.
-        known: Which of `CURVES` are drawn.
-        curves: Those of each run.
+        panels: The axes of a panel for each of the names in `known`.
+        known: The names of the curves that are drawn.
+        curves: The curves of each run, by its name.
     """
     for axes, curve in zip(panels, known, strict=True):
         percent = 100 if curve == "dev_wer" else 1

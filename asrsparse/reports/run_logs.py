@@ -1,4 +1,4 @@
-"""Which runs a report shows, and the logs that their trainings wrote."""
+"""Finding runs by the logs that their trainings wrote, and reading these logs."""
 
 import os
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 
 
 def find_runs(folder: Path, log: str) -> list[Path]:
-    """The folder itself if it is that of a run with such a log, else the runs in it.
+    """Returns the folder itself if it is that of a run with such a log, else all runs in it that have one.
 
     Args:
-        folder: Of a run, or of a recipe.
-        log: A pattern of the log's files in the folder of a run: `"pruning/epoch_*.parquet"`.
+        folder: The folder of a run, or of a recipe.
+        log: The pattern of the log's files in the folder of a run: `"pruning/epoch_*.parquet"`.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no such run.
     """
     candidates = [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]
     found = [path for path in candidates if any(path.glob(log))]
@@ -29,7 +29,11 @@ def find_runs(folder: Path, log: str) -> list[Path]:
 
 
 def read_log(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Reads some columns of a log.
+    """Reads some columns of one file of a log.
+
+    Args:
+        path: The Parquet file.
+        columns: The names of the columns.
 
     Raises:
         ValueError: If the file is damaged, or lacks one of them.
@@ -46,5 +50,5 @@ def read_log(path: Path, columns: Sequence[str]) -> pa.Table:
 
 
 def common_folder(run_dirs: Sequence[Path]) -> Path:
-    """The folder of the run, or the one that holds all of them; of a link, the one that holds the link."""
+    """Returns the folder of the run, or the one that holds all runs; of a link, the folder that holds the link."""
     return Path(os.path.commonpath([os.path.abspath(run_dir) for run_dir in run_dirs]))

@@ -1,4 +1,4 @@
-"""Which runs and decodings a report shows: what a recipe lists, or all that is finished in some folders."""
+"""The runs and decodings that a report shows: those that a recipe lists, or all finished ones in some folders."""
 
 import logging
 import os
@@ -10,26 +10,27 @@ from omegaconf import OmegaConf
 
 from asrsparse.config import read_config
 from asrsparse.reports.run_logs import common_folder
-from asrsparse.reports.stage_files import read_stage
 from asrsparse.scoring.decodings import decoding_name
+from asrsparse.scoring.stage_files import read_stage
 
 logger = logging.getLogger(__name__)
 
 Test = tuple[str, str]
 """A test set and the method of decoding it, as in `decode_<split>_<method>`."""
 
-MODALITIES = ("audio", "video", "audiovisual")
+MODALITY_ORDER = ("audio", "video", "audiovisual")
+"""The order of runs in a report, by the name of their modality."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is to be read.
+    """The runs and decodings that a report reads.
 
     Attributes:
-        folder: Where the report goes.
+        folder: The folder that the report is written to.
         runs: The folder of each run, by its name in the tables; the others are compared with the first.
-        tests: The names of the runs that have a row, by test set and method; in the order of the report.
-        left_out: Runs that have none, each with the reason.
+        tests: The names of the runs that have a row, by test set and method, in the order of the report.
+        left_out: The names of runs without a row, each with the reason.
     """
 
     folder: Path
@@ -39,10 +40,16 @@ class Selection:
 
 
 def select_systems(exp_dir: Path, systems: Sequence[str], method: str, splits: Sequence[str]) -> Selection:
-    """The systems of a recipe, all of which must have decoded all splits.
+    """Selects systems of a recipe, all of which must have decoded all splits.
+
+    Args:
+        exp_dir: The folder of the recipe's runs.
+        systems: The names of the systems' folders in it.
+        method: The method of decoding.
+        splits: The names of the test sets.
 
     Raises:
-        ValueError: If there are none, or one stands there twice.
+        ValueError: If there is no system, or one is named twice.
     """
     if not systems:
         raise ValueError(f"No systems to report for {exp_dir}: name at least one folder in it.")
@@ -52,17 +59,18 @@ def select_systems(exp_dir: Path, systems: Sequence[str], method: str, splits: S
 
 
 def select_runs(folders: Sequence[Path], baseline: str | None = None, method: str | None = None) -> Selection:
-    """All finished runs of folders, and whatever clean test sets they decoded; babble is for `report noise`.
+    """Selects all finished runs of some folders, and all clean test sets that they decoded.
 
-    A run that is named itself must be finished; what is unfinished in the folder of a recipe is left out.
+    A run whose own folder is given must be finished; unfinished runs in the folder of a recipe are left out. Decodings
+    in noise are left out too: `report noise` shows them.
 
     Args:
-        folders: Of runs, or of recipes. Runs stand in this order, those of a recipe in the order of its `systems`.
-        baseline: The name of the run with which the others are compared; by default the first.
-        method: Of decoding; by default all.
+        folders: The folders of runs, or of recipes. Runs are in this order, those of a recipe in that of its `systems`.
+        baseline: The name of the run that the others are compared with; by default the first one.
+        method: The method of decoding; by default all methods.
 
     Raises:
-        ValueError: If there is no finished run, one is named twice, or `baseline` is none of them.
+        ValueError: If there is no finished run, one is named twice, or none has the name `baseline`.
     """
     found = {folder: _runs_in(folder) for folder in folders}
     _check_once(run for runs in found.values() for run in runs)
@@ -105,7 +113,7 @@ def _place(run: Path) -> tuple[int, int, str]:
     suffix = OmegaConf.select(config, "modality.suffix", default="")
     listed = [f"{name}{suffix}" for name in OmegaConf.select(config, "systems", default=[])]
     number = listed.index(run.name) if run.name in listed else len(listed)
-    return MODALITIES.index(modality) if modality in MODALITIES else len(MODALITIES), number, run.name
+    return MODALITY_ORDER.index(modality) if modality in MODALITY_ORDER else len(MODALITY_ORDER), number, run.name
 
 
 def _check_once(runs: Iterable[Path]) -> None:
@@ -113,8 +121,8 @@ def _check_once(runs: Iterable[Path]) -> None:
     for run in runs:
         if run.resolve() in seen:
             raise ValueError(
-                f"report: {run} stands in the report twice. Name each run once: a folder of runs stands for all of "
-                "them. With baseline=NAME another run than the first is compared with."
+                f"report: got {run} twice, allowed is once. Name each run once: the folder of a recipe includes all of "
+                "its runs. To compare with another run than the first, give baseline=NAME."
             )
         seen.add(run.resolve())
 
@@ -167,5 +175,5 @@ def _splits(run: Path) -> list[str]:
 
 
 def modality_of(run: Path) -> str:
-    """What a run reads; runs of older versions heard."""
+    """Returns the name of a run's modality; runs of versions that recorded none are of audio."""
     return str(OmegaConf.select(read_config(run), "modality.name", default="audio"))

@@ -2,24 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from rich import box
-from rich.markup import escape
 from rich.table import Table
 
-from asrsparse.reports.rows import Report, Row, Section
+from asrsparse.reports.rows import Report, ReportRow, Section
+from asrsparse.scoring.table_formats import format_difference, format_rate, markdown_table, terminal_table
 
-Columns = Mapping[str, Callable[[Row], str]]
+Columns = Mapping[str, Callable[[ReportRow], str]]
+"""The columns of a table: what each shows of a row, by its title."""
 
 # ------------------------------------------------------------------------------------------------------------- columns
 
 
-def format_rate(value: float, low: float, high: float) -> str:
-    """A rate with its interval, in per cent: `12.34 [11.02, 13.70]`."""
-    return f"{100 * value:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
-
-
 def word_columns(report: Report, section: Section) -> Columns:
-    """ESPnet's table of word errors, in per cent of the words, and the comparison with the first row."""
+    """Returns the columns of ESPnet's table of word errors, and of the comparison with the first row."""
     first = section.rows[0]
     return {
         **_who(report),
@@ -34,7 +29,7 @@ def word_columns(report: Report, section: Section) -> Columns:
 
 
 def character_columns(report: Report) -> Columns:
-    """The same of characters, in per cent of the characters."""
+    """Returns the columns of ESPnet's table of character errors."""
     errors = (f"character_{what}" for what in ("deletions", "insertions", "substitutions"))
     return {
         **_who(report),
@@ -47,12 +42,12 @@ def character_columns(report: Report) -> Columns:
 
 
 def token_columns(report: Report) -> Columns:
-    """The error rate of tokens, which newer versions of `score` record."""
+    """Returns the columns of the table of token errors."""
     return {**_who(report), "Err [95 %]": _token_rate}
 
 
 def tables_of(report: Report, section: Section) -> dict[str, Columns]:
-    """The tables of a section by their titles, as ESPnet calls them."""
+    """Returns the columns of each table of a section, by the title that ESPnet gives it."""
     tables = {"WER": word_columns(report, section), "CER": character_columns(report)}
     if any(row.ter is not None for row in section.rows):
         tables["TER"] = token_columns(report)
@@ -60,7 +55,7 @@ def tables_of(report: Report, section: Section) -> dict[str, Columns]:
 
 
 def cost_columns(report: Report) -> Columns:
-    """What each run took; decoding by test set."""
+    """Returns the columns of the table of costs: hours, seconds, weights, memory, and decoding for each test set."""
     first = report.runs[0]
     return {
         **_who(report),
@@ -84,7 +79,7 @@ def _who(report: Report) -> Columns:
 def _percents(total: str, deletions: str, insertions: str, substitutions: str) -> Columns:
     """ESPnet's columns from fields of a row that hold counts."""
 
-    def percent(count: Callable[[Row], int]) -> Callable[[Row], str]:
+    def percent(count: Callable[[ReportRow], int]) -> Callable[[ReportRow], str]:
         return lambda r: f"{100 * count(r) / max(getattr(r, total), 1):.1f}"
 
     return {
@@ -95,7 +90,7 @@ def _percents(total: str, deletions: str, insertions: str, substitutions: str) -
     }
 
 
-def _token_rate(row: Row) -> str:
+def _token_rate(row: ReportRow) -> str:
     if row.ter is None:
         return "-"
     if row.ter_ci_low is None or row.ter_ci_high is None:
@@ -103,10 +98,10 @@ def _token_rate(row: Row) -> str:
     return format_rate(row.ter, row.ter_ci_low, row.ter_ci_high)
 
 
-def _delta(row: Row) -> str:
+def _delta(row: ReportRow) -> str:
     if row.delta_wer is None or row.delta_ci_low is None or row.delta_ci_high is None:
         return "-"
-    return f"{100 * row.delta_wer:+.2f} [{100 * row.delta_ci_low:+.2f}, {100 * row.delta_ci_high:+.2f}]"
+    return format_difference(row.delta_wer, row.delta_ci_low, row.delta_ci_high)
 
 
 def _maybe(value: float | None, form: str) -> str:
@@ -117,7 +112,7 @@ def _decoding_title(report: Report, section: Section) -> str:
     return "decoding s" if len(report.sections) == 1 else f"decoding s, {title_of(report, section)}"
 
 
-def _decoding_seconds(section: Section) -> Callable[[Row], str]:
+def _decoding_seconds(section: Section) -> Callable[[ReportRow], str]:
     seconds = {row.name: row.decode_seconds for row in section.rows}
     return lambda r: _maybe(seconds.get(r.name), ".1f")
 
@@ -126,23 +121,23 @@ def _decoding_seconds(section: Section) -> Callable[[Row], str]:
 
 
 def title_of(report: Report, section: Section) -> str:
-    """The test set, and the method where there are several."""
+    """Returns the heading of a section: the test set, and the method of decoding where there are several."""
     return f"{section.split}, {section.method}" if report.differ_in("method") else section.split
 
 
 def describe(section: Section) -> str:
-    """What was scored."""
+    """Returns a sentence on what was scored."""
     first = section.rows[0]
     return f"Split {section.split}, decoding {section.method}, {first.utterances} utterances, {first.words} words."
 
 
 def missing_of(section: Section) -> str | None:
-    """Says that a table is incomplete, where it is."""
+    """Returns a line of Markdown with the runs that have no score on a test set; None if there are none."""
     return f"**Without a score on this test set: {', '.join(section.missing)}.**" if section.missing else None
 
 
 def left_out_of(report: Report) -> str | None:
-    """Says that the report is incomplete, where it is."""
+    """Returns a line of Markdown with the runs that have no row; None if there are none."""
     return f"**Left out: {'; '.join(report.left_out)}.**" if report.left_out else None
 
 
@@ -150,7 +145,7 @@ def left_out_of(report: Report) -> str | None:
 
 
 def to_tables(report: Report) -> list[Table]:
-    """The tables for the terminal: what fits into 80 columns, intervals on a line of their own."""
+    """Makes a table for the terminal for each section, which fits into 80 columns: intervals are below their rates."""
     return [_terminal_table(report, section) for section in report.sections]
 
 
@@ -164,17 +159,12 @@ def _terminal_table(report: Report, section: Section) -> Table:
         "training\nseconds": costs["training s"],
         "density": costs["density"],
     }
-    title = f"{escape(report.recipe)}: {escape(describe(section))}"
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for number, column_title in enumerate(columns):
-        table.add_column(column_title, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
-    for row in section.rows:
-        table.add_row(*(escape(column(row)).replace(" [", "\n[") for column in columns.values()))
-    return table
+    rows = [[column(row).replace(" [", "\n[") for column in columns.values()] for row in section.rows]
+    return terminal_table(f"{report.recipe}: {describe(section)}", list(columns), rows)
 
 
 def to_markdown(report: Report) -> str:
-    """RESULTS.md."""
+    """Returns the text of RESULTS.md."""
     parts = [
         f"# Results of {report.recipe}",
         left_out_of(report),
@@ -197,14 +187,12 @@ def _section_parts(report: Report, section: Section) -> list[str | None]:
     return [f"## {title_of(report, section)}", describe(section), missing_of(section), *shown]
 
 
-def _markdown_table(columns: Columns, rows: Sequence[Row]) -> str:
-    lines = [list(columns), ["---", *["---:"] * (len(columns) - 1)]]
-    lines += [[column(row) for column in columns.values()] for row in rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+def _markdown_table(columns: Columns, rows: Sequence[ReportRow]) -> str:
+    return markdown_table(list(columns), [[column(row) for column in columns.values()] for row in rows])
 
 
-def environment_lines(rows: Sequence[Row]) -> list[str]:
-    """What all rows were trained with and, where they differ (dates aside), what each was; lines of Markdown."""
+def environment_lines(rows: Sequence[ReportRow]) -> list[str]:
+    """Returns lines of Markdown on the environments of the trainings: what they share, then what differs by run."""
     settings = list(dict.fromkeys(key for row in rows for key in row.environment if key != "date"))
     values = {key: [row.environment.get(key, "not recorded") for row in rows] for key in settings}
     differing = [key for key in settings if len(set(values[key])) > 1]
@@ -213,7 +201,7 @@ def environment_lines(rows: Sequence[Row]) -> list[str]:
     lines += [f"- {key}: `{values[key][0]}`" for key in settings if key not in differing]
     if differing:
         warning = (
-            f"**The rows differ in {', '.join(differing)}**: mind that when comparing their seconds and error rates."
+            f"**The rows differ in {', '.join(differing)}**: consider that when you compare seconds and error rates."
         )
         lines = [warning, "", *lines]
     for key in differing:
@@ -222,7 +210,7 @@ def environment_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def commands_of(report: Report) -> dict[str, str]:
-    """The commands of each run, one a line."""
+    """Returns the commands of each run, one on a line, by the name of the run."""
     commands = {row.name: {row.command: None} for row in report.runs}
     for row in report.rows:
         commands[row.name][row.decode_command] = None
@@ -230,7 +218,7 @@ def commands_of(report: Report) -> dict[str, str]:
 
 
 def notes_of(report: Report) -> list[str]:
-    """How to read the tables; lines of Markdown."""
+    """Returns lines of Markdown on how to read the tables."""
     rows, bootstrap = report.rows, report.bootstrap
     notes = [
         "Corr, Sub, Del, Ins, Err: in per cent of the words (WER) or characters (CER) of the reference; S.Err: in per "

@@ -1,1 +1,1 @@
-"""Hypotheses to error rates with intervals, and systems compared."""
+"""Computes error rates of hypotheses with intervals, and compares systems."""

@@ -1,6 +1,6 @@
 """Decoded utterances, their alignment with the reference, and the errors counted in it.
 
-Every error costs 1, upper and lower case are different: a number means what Kaldi, icefall and jiwer mean by it.
+Every error costs 1, and upper and lower case are different, as in Kaldi, icefall and jiwer.
 """
 
 import re
@@ -10,18 +10,25 @@ from functools import cached_property
 
 import kaldialign
 
-GAP = ""  # stands in an alignment where one side has nothing; no word and no character is empty
+GAP = ""
+"""What an alignment has where one side has nothing; no word and no character is empty."""
 
-
-Alignment = list[tuple[str, str]]  # (reference, hypothesis) pairs
-
+Alignment = list[tuple[str, str]]
+"""Pairs of a word (or character, or token) of the reference and one of the hypothesis."""
 
 _ID = re.compile(r"[^()\s]+")
 
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """Errors against a reference of `reference_length` words or characters. Counts add up: `pooled` sums them."""
+    """Errors against a reference. Counts of several utterances can be added: `pooled` sums them.
+
+    Attributes:
+        insertions: The number of words (characters, tokens) that only the hypothesis has.
+        deletions: The number of those that only the reference has.
+        substitutions: The number of those that differ.
+        reference_length: The number of words (characters, tokens) of the reference.
+    """
 
     insertions: int = 0
     deletions: int = 0
@@ -38,17 +45,19 @@ class ErrorCounts:
 
     @property
     def errors(self) -> int:
-        """Insertions, deletions and substitutions together."""
+        """The number of insertions, deletions and substitutions together."""
         return self.insertions + self.deletions + self.substitutions
 
     @property
     def correct(self) -> int:
-        """Reference words (characters) that the hypothesis has."""
+        """The number of words (characters, tokens) of the reference that the hypothesis has."""
         return self.reference_length - self.deletions - self.substitutions
 
     @property
     def rate(self) -> float:
-        """Errors per reference word (character), in [0, inf). An empty reference counts as one word: never NaN.
+        """The errors per word (character, token) of the reference, in [0, inf).
+
+        An empty reference counts as one word, so that the rate is never NaN.
 
         Example:
             >>> ErrorCounts(insertions=1, substitutions=1, reference_length=4).rate
@@ -60,12 +69,19 @@ class ErrorCounts:
 
 
 def pooled(counts: Iterable[ErrorCounts]) -> ErrorCounts:
-    """The sum over utterances. Its rate is the one to report, not the mean of the utterances' rates."""
+    """Returns the sum of counts. Its rate is the one to report, and not the mean of the utterances' rates."""
     return sum(counts, ErrorCounts())
 
 
 def align(reference: Sequence[str], hypothesis: Sequence[str]) -> Alignment:
-    """An alignment with the fewest errors (Levenshtein, every error costs 1); `GAP` stands for a missing side.
+    """Returns an alignment with the fewest errors (Levenshtein, every error costs 1).
+
+    Args:
+        reference: The words (characters, tokens) of the reference.
+        hypothesis: Those of the hypothesis.
+
+    Returns:
+        The pairs in the order of the words, with `GAP` where one side has nothing.
 
     Example:
         >>> align("set white at".split(), "set at now".split())
@@ -88,7 +104,7 @@ def count_errors(alignment: Alignment) -> ErrorCounts:
 
 
 def mark_of(reference: str, hypothesis: str) -> str:
-    """The letter of sclite's `Eval:` line for one pair: I, D, S, or a space where both agree."""
+    """Returns the letter of sclite's `Eval:` line for one pair: I, D, S, or a space where both sides are equal."""
     if reference == hypothesis:
         return " "
     if reference == GAP:
@@ -98,10 +114,17 @@ def mark_of(reference: str, hypothesis: str) -> str:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One decoded utterance: what was said and what was recognised, words separated by white space.
+    """One decoded utterance.
+
+    Args:
+        id: The name of the utterance.
+        speaker: The name of its speaker.
+        reference: What was said, words separated by white space.
+        hypothesis: What was recognised, words separated by white space.
+        duration: The duration in seconds; None if it is not known.
 
     Raises:
-        ValueError: If the id or the speaker cannot stand in a trn file, or the duration (seconds) is none.
+        ValueError: If the id or the speaker cannot be written to a trn file, or the duration is not above 0.
     """
 
     id: str
@@ -111,43 +134,43 @@ class Utterance:
     duration: float | None = None
 
     def __post_init__(self) -> None:
-        for what, value in (("Utterance id", self.id), ("Speaker", self.speaker)):
+        for what, value in (("id", self.id), ("speaker", self.speaker)):
             if not _ID.fullmatch(value):
                 raise ValueError(
-                    f"{what} {value!r}: allowed are names without spaces and parentheses, since a trn file writes "
-                    "`words (speaker-id)`. Rename it in the manifests."
+                    f"{what}: got {value!r}, allowed are names without spaces and parentheses, since a line of a trn "
+                    "file is `words (speaker-id)`. Rename it in the manifests."
                 )
         if self.duration is not None and not 0 < self.duration < float("inf"):
-            raise ValueError(f"Duration of {self.id}: got {self.duration}, allowed are seconds above 0.")
+            raise ValueError(f"duration: got {self.duration} for {self.id}, allowed are seconds above 0.")
 
     @property
     def trn_id(self) -> str:
-        """The name in a trn file, `speaker-id`, as ESPnet writes it: the speaker stands first even if `id` has it."""
+        """The name in a trn file, `speaker-id`, as ESPnet writes it, also where `id` begins with the speaker."""
         return f"{self.speaker}-{self.id}"
 
     @cached_property
     def alignment(self) -> Alignment:
-        """The words of both sides, aligned."""
+        """The alignment of the words."""
         return align(self.reference.split(), self.hypothesis.split())
 
     @cached_property
     def word_errors(self) -> ErrorCounts:
-        """For the word error rate."""
+        """The errors of the word error rate."""
         return count_errors(self.alignment)
 
     @cached_property
     def character_errors(self) -> ErrorCounts:
-        """For the character error rate. The space between two words counts as a character, as in ESPnet's CER."""
+        """The errors of the character error rate, in which a space is a character, as in that of ESPnet."""
         return count_errors(align(one_spaced(self.reference), one_spaced(self.hypothesis)))
 
 
 def one_spaced(text: str) -> str:
-    """The words with one space between them. Takes out every line break too: all of them are white space."""
+    """Returns the words with one space between them; line breaks are white space too."""
     return " ".join(text.split())
 
 
 def listed(ids: Iterable[str], at_most: int = 3) -> str:
-    """A few ids for a message.
+    """Returns the first few ids in alphabetical order, for a message.
 
     Example:
         >>> listed(["b", "a", "d", "c"])

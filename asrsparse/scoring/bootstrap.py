@@ -1,6 +1,6 @@
 """Intervals of error rates by the bootstrap, and two systems compared on the same resamples.
 
-Legend of shapes: N = units that are resampled (utterances or speakers), K = columns of counts, R = resamples.
+Shape legend: U utterances, N units that are drawn (utterances or speakers), K columns of counts, R resamples.
 """
 
 from collections.abc import Sequence
@@ -9,30 +9,32 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asrsparse.scoring.alignment import Utterance, listed
+from asrsparse.scoring.alignment import Utterance
+from asrsparse.scoring.comparable import check_same_test_set
 
 Counts = NDArray[np.int64]
-
+"""Whole numbers, one row for each utterance or unit."""
 
 UNITS = ("utterance", "speaker")
+"""The units that `Bootstrap` can draw."""
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made: 95 % percentile intervals from `resamples` draws of the test set with replacement.
+    """Makes 95 % percentile intervals from `resamples` draws of the test set with replacement.
 
     M. Bisani, H. Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004:
     the errors and the words of what was drawn are summed, then divided. Equal settings draw equal test sets, so all
-    systems are seen on the same resamples.
+    systems are compared on the same resamples.
 
     Args:
-        resamples: Number of draws R.
-        seed: Of the draws.
-        unit: What is drawn: `"utterance"`, or `"speaker"` with all of a speaker's utterances, which claims less (only
-            speakers are independent) but wants many of them.
+        resamples: The number of draws R.
+        seed: The seed of the draws.
+        unit: What is drawn: `"utterance"`, or `"speaker"` with all utterances of a speaker. Speakers assume less (only
+            speakers are taken to be independent), but need a test set of many speakers.
 
     Raises:
-        ValueError: If a setting is not one of these.
+        ValueError: If an argument is outside its range.
     """
 
     resamples: int = 10_000
@@ -41,11 +43,11 @@ class Bootstrap:
 
     def __post_init__(self) -> None:
         if self.resamples < 1:
-            raise ValueError(f"Bootstrap resamples: got {self.resamples}, allowed are 1 and more (10000 is usual).")
+            raise ValueError(f"resamples: got {self.resamples}, allowed are 1 and more (10000 is usual).")
         if self.seed < 0:
-            raise ValueError(f"Bootstrap seed: got {self.seed}, allowed are 0 and more.")
+            raise ValueError(f"seed: got {self.seed}, allowed are 0 and more.")
         if self.unit not in UNITS:
-            raise ValueError(f"Bootstrap unit: got {self.unit!r}, allowed are {' and '.join(map(repr, UNITS))}.")
+            raise ValueError(f"unit: got {self.unit!r}, allowed are {' and '.join(map(repr, UNITS))}.")
 
     def draw(self, counts: Counts) -> NDArray[np.int64]:
         """Draws N of the N rows with replacement, R times, and sums what was drawn.
@@ -54,10 +56,10 @@ class Bootstrap:
         zero), no interval for the difference of two systems, and knows no speakers.
 
         Args:
-            counts: Of each unit (N, K).
+            counts: The counts of each unit (N, K).
 
         Returns:
-            The sums (R, K).
+            The sums of each draw (R, K).
         """
         rng = np.random.default_rng(self.seed)
         num_units = len(counts)
@@ -70,7 +72,14 @@ class Bootstrap:
         return np.concatenate(sums)
 
     def by_unit(self, counts: Counts, utterances: Sequence[Utterance]) -> Counts:
-        """Counts of each utterance (utterances, K) -> counts of each unit (N, K).
+        """Sums the counts of utterances to those of the units that are drawn.
+
+        Args:
+            counts: The counts of each utterance (U, K).
+            utterances: The U utterances in the same order.
+
+        Returns:
+            The counts of each unit (N, K); speakers are in the order of their names.
 
         Raises:
             ValueError: If speakers are drawn and there is only one.
@@ -80,8 +89,8 @@ class Bootstrap:
         speakers, index = np.unique([utterance.speaker for utterance in utterances], return_inverse=True)
         if len(speakers) < 2:
             raise ValueError(
-                f"Bootstrap over speakers: got 1 speaker ({speakers[0]}), allowed are 2 and more. "
-                "Draw utterances instead."
+                f"score.bootstrap.unit=speaker: got 1 speaker ({speakers[0]}), allowed are 2 and more. "
+                "Draw utterances instead: score.bootstrap.unit=utterance."
             )
         sums = np.zeros((len(speakers), counts.shape[1]), dtype=np.int64)
         np.add.at(sums, index, counts)
@@ -89,14 +98,19 @@ class Bootstrap:
 
 
 DEFAULT_BOOTSTRAP = Bootstrap()
+"""The bootstrap of functions that are called without one."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of a second system with a first: `delta_wer` is second minus first, so a negative one is an improvement.
+    """The word error rate of a second system compared with that of a first.
 
-    `p_better` is the share of resamples in which the second system makes fewer errors (the probability of
-    improvement of Bisani & Ney 2004; a tie is no improvement).
+    Attributes:
+        delta_wer: The second rate minus the first, as a fraction: a negative difference is an improvement.
+        delta_ci_low: The lower end of the 95 % interval of the difference.
+        delta_ci_high: The upper end.
+        p_better: The share of resamples in which the second system makes fewer errors (the probability of improvement
+            of Bisani & Ney 2004; a tie is no improvement).
     """
 
     delta_wer: float
@@ -111,13 +125,15 @@ def compare(
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     names: tuple[str, str] = ("the first system", "the second system"),
 ) -> Comparison:
-    """Compares two systems on the same utterances, paired: both see the same resamples, so what they share cancels.
+    """Compares two systems on the same utterances with a paired bootstrap.
+
+    Both rates are taken on the same resamples, so what the systems share cancels.
 
     Args:
-        first: The baseline's utterances.
-        second: The same utterances, decoded by the other system.
-        bootstrap: How the interval is made.
-        names: Of the two systems, for messages.
+        first: The utterances as the baseline decoded them.
+        second: The same utterances as the other system decoded them, in any order.
+        bootstrap: The bootstrap that draws the resamples.
+        names: The names of the two systems, for messages.
 
     Raises:
         ValueError: If the systems were not scored on the same utterances with the same references and speakers.
@@ -139,7 +155,10 @@ def compare(
 def paired_draws(
     first: Sequence[Utterance], second: Sequence[Utterance], bootstrap: Bootstrap, names: tuple[str, str]
 ) -> NDArray[np.int64]:
-    """Errors of both systems and words of the reference (R, 3), of the same resamples. As for `compare`."""
+    """Returns the errors of both systems and the words of the reference on the same resamples (R, 3).
+
+    Arguments and errors are those of `compare`.
+    """
     first, second = sorted(first, key=lambda u: u.id), sorted(second, key=lambda u: u.id)
     check_same_test_set(first, second, names)
     pairs = [(one.word_errors, two.word_errors) for one, two in zip(first, second, strict=True)]
@@ -147,45 +166,22 @@ def paired_draws(
     return bootstrap.draw(bootstrap.by_unit(counts, first))
 
 
-def check_same_test_set(first: Sequence[Utterance], second: Sequence[Utterance], names: tuple[str, str]) -> None:
-    """Refuses systems that cannot be compared.
-
-    Raises:
-        ValueError: If utterances, references or speakers differ; `names` are those of the systems.
-    """
-    known = {utterance.id: utterance for utterance in first}, {utterance.id: utterance for utterance in second}
-    only = known[0].keys() - known[1].keys(), known[1].keys() - known[0].keys()
-    if any(only):
-        sides = [f"{len(o)} only in {name} ({listed(o)})" for o, name in zip(only, names, strict=True) if o]
-        raise ValueError(
-            f"{names[0]} and {names[1]} cannot be compared: their utterances differ, {' and '.join(sides)}. "
-            "Decode both on the same test set."
-        )
-    changed = [
-        key
-        for key, one in known[0].items()
-        if (one.speaker, one.reference.split()) != (known[1][key].speaker, known[1][key].reference.split())
-    ]
-    if changed:
-        raise ValueError(
-            f"{names[0]} and {names[1]} cannot be compared: the reference or the speaker of {len(changed)} utterances "
-            f"differs ({listed(changed)}). Decode both on the same test set."
-        )
-
-
 def interval(samples: NDArray[np.float64]) -> tuple[float, float]:
-    """The 2.5 % and 97.5 % quantiles of samples (R,)."""
+    """Returns the 2.5 % and 97.5 % quantiles of samples (R,)."""
     low, high = np.quantile(samples, (0.025, 0.975))
     return float(low), float(high)
 
 
 def rate_intervals(counts: Counts, utterances: Sequence[Utterance], bootstrap: Bootstrap) -> list[tuple[float, float]]:
-    """The ends of the interval of each rate, from the same resamples.
+    """Returns the ends of the 95 % interval of each of some rates, all from the same resamples.
 
     Args:
-        counts: Errors and length of the reference, for each rate, of each utterance (utterances, 2 x rates).
-        utterances: In the same order.
-        bootstrap: Draws them.
+        counts: For each utterance and each of K / 2 rates, the errors and the length of the reference (U, K).
+        utterances: The U utterances in the same order.
+        bootstrap: The bootstrap that draws the resamples.
+
+    Raises:
+        ValueError: If speakers are drawn and there is only one.
     """
     drawn = bootstrap.draw(bootstrap.by_unit(counts, utterances))
     rates = drawn[:, ::2] / np.maximum(drawn[:, 1::2], 1)

@@ -1,4 +1,4 @@
-"""Where the errors are: by speaker, by duration, by the ratio of signal to noise. `asrsparse breakdown`."""
+"""Error rates by speaker, by duration and by the noise of the test set: `asrsparse breakdown`."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from asrsparse.scoring.alignment import Utterance, pooled
-from asrsparse.scoring.bootstrap import Bootstrap, check_same_test_set, rate_intervals
-from asrsparse.scoring.decodings import CLEAN, Snr, decoded_folders, parse_decoding_name
-from asrsparse.scoring.score import check_scored_alike, read_scored
+from asrsparse.scoring.bootstrap import Bootstrap, rate_intervals
+from asrsparse.scoring.comparable import check_same_test_set, check_scored_alike
+from asrsparse.scoring.decodings import NoiseCondition, decoded_folders, parse_decoding_name, quiet_to_loud
+from asrsparse.scoring.score import read_scored
+from asrsparse.scoring.table_formats import format_rate, terminal_table
 
-PARTS = 4  # groups of duration, with equally many utterances (our decision)
+NUM_DURATION_GROUPS = 4  # with equally many utterances each (our decision)
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A word error rate with the 95 % interval, as fractions."""
+    """A word error rate with its 95 % interval, all of them fractions."""
 
     wer: float
     ci_low: float
@@ -33,67 +33,73 @@ class Group:
     """Some utterances of a test set.
 
     Attributes:
-        by: `"all"`, `"duration"` or `"speaker"`.
+        by: What its utterances share: `"all"` (nothing), `"duration"` or `"speaker"`.
         name: The speaker, or the shortest and longest duration.
-        utterances: How many.
-        words: Of their references.
-        rates: By the ratio of signal to babble at which they were decoded.
+        utterances: The number of utterances.
+        words: The number of words of their references.
+        rates: Their error rates, by the condition that they were decoded under.
     """
 
     by: str
     name: str
     utterances: int
     words: int
-    rates: dict[Snr, Rate]
+    rates: dict[NoiseCondition, Rate]
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """One system on one test set, clean and in noise."""
+    """One system on one test set, clean and in noise.
+
+    Attributes:
+        run: The name of the run.
+        decoding: The name of the folder of the clean decoding.
+        conditions: The conditions that the test set was decoded under, from quiet to loud.
+        groups: All utterances, then those by duration (where it is known), then those by speaker.
+    """
 
     run: str
     decoding: str
-    snrs: list[Snr]
+    conditions: list[NoiseCondition]
     groups: list[Group]
 
 
 def break_down(folders: Sequence[Path]) -> list[Breakdown]:
-    """Breaks the errors of decodings down; those that differ in the babble alone stand side by side.
+    """Breaks the errors of decodings down; decodings that differ in the noise alone become one breakdown.
 
-    Intervals are over utterances, whatever `score.json` has: a speaker is one draw.
+    Intervals are made by drawing utterances, also where `score.json` was made by drawing speakers: the utterances of
+    one speaker cannot be drawn by speaker.
 
     Args:
-        folders: Decodings, or runs with all of their decodings.
+        folders: The folders of decodings, or of runs with all of their decodings.
 
     Raises:
         ValueError: If a folder holds no decoding, or was not scored, or conditions differ in more than the noise.
     """
     if not folders:
         raise ValueError("breakdown: got nothing, allowed are folders of decodings or of runs.")
-    conditions: dict[tuple[Path, str], dict[Snr, Path]] = defaultdict(dict)
+    found: dict[tuple[Path, str], dict[NoiseCondition, Path]] = defaultdict(dict)
     for path in (path for folder in folders for path in decoded_folders(folder.resolve())):
-        base, snr = parse_decoding_name(path.name)
-        conditions[path.parent, base][snr] = path
-    return [_break_down(run.name, base, by_snr) for (run, base), by_snr in conditions.items()]
+        base, condition = parse_decoding_name(path.name)
+        found[path.parent, base][condition] = path
+    return [_break_down(run.name, base, by_condition) for (run, base), by_condition in found.items()]
 
 
-def _break_down(run: str, decoding: str, folders: Mapping[Snr, Path]) -> Breakdown:
-    snrs = sorted(folders, key=lambda snr: -float("inf" if snr == CLEAN else snr))  # from quiet to loud
-    read = {snr: read_scored(folders[snr]) for snr in snrs}
-    names = [folders[snr].name for snr in snrs]
-    check_scored_alike(names, [scores for scores, _ in read.values()])
-    first = read[snrs[0]][1]
-    for name, snr in zip(names[1:], snrs[1:], strict=True):
-        check_same_test_set(first, read[snr][1], (names[0], name))
-    bootstrap = replace(Bootstrap(**read[snrs[0]][0]["bootstrap"]), unit="utterance")
-    decoded = {snr: {u.id: u for u in utterances} for snr, (_, utterances) in read.items()}
-    return Breakdown(
-        run, decoding, snrs, [_group(by, name, ids, decoded, bootstrap) for by, name, ids in _groups(first)]
-    )
+def _break_down(run: str, decoding: str, folders: Mapping[NoiseCondition, Path]) -> Breakdown:
+    read = {condition: read_scored(folders[condition]) for condition in quiet_to_loud(folders)}
+    first, *others = read.values()
+    check_scored_alike([one.folder.name for one in read.values()], [one.scores for one in read.values()])
+    for one in others:
+        names = first.folder.name, one.folder.name
+        check_same_test_set(first.utterances, one.utterances, names, (first.folder, one.folder))
+    bootstrap = replace(first.bootstrap, unit="utterance")
+    decoded = {condition: {u.id: u for u in one.utterances} for condition, one in read.items()}
+    groups = [_group(by, name, ids, decoded, bootstrap) for by, name, ids in _groups(first.utterances)]
+    return Breakdown(run, decoding, list(read), groups)
 
 
 def _groups(utterances: Sequence[Utterance]) -> list[tuple[str, str, list[str]]]:
-    """What a group is made by, its name and its utterances' ids; durations only where all are known."""
+    """What each group is made by, its name and the ids of its utterances; durations only where all are known."""
     by_speaker: dict[str, list[str]] = defaultdict(list)
     for utterance in utterances:
         by_speaker[utterance.speaker].append(utterance.id)
@@ -105,13 +111,13 @@ def _groups(utterances: Sequence[Utterance]) -> list[tuple[str, str, list[str]]]
 
 
 def _by_duration(utterances: Sequence[Utterance]) -> list[tuple[str, list[str]]]:
-    """The quarters of a test set, from short to long. Equal durations stay together, so there may be fewer."""
+    """The quarters of a test set, from short to long. Equal durations share a group, so there may be fewer."""
     durations = np.array([u.duration for u in utterances if u.duration is not None])
     if len(durations) < len(utterances):
         return []
-    edges = np.unique(np.quantile(durations, np.arange(1, PARTS) / PARTS, method="lower"))
-    parts = np.searchsorted(edges, durations, side="left")
-    rows = [np.flatnonzero(parts == part) for part in np.unique(parts)]
+    edges = np.unique(np.quantile(durations, np.arange(1, NUM_DURATION_GROUPS) / NUM_DURATION_GROUPS, method="lower"))
+    numbers = np.searchsorted(edges, durations, side="left")
+    rows = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
     return [
         (f"{durations[row].min():.2f}-{durations[row].max():.2f} s", [utterances[int(i)].id for i in row])
         for row in rows
@@ -119,11 +125,16 @@ def _by_duration(utterances: Sequence[Utterance]) -> list[tuple[str, list[str]]]
 
 
 def _group(
-    by: str, name: str, ids: Sequence[str], decoded: Mapping[Snr, Mapping[str, Utterance]], bootstrap: Bootstrap
+    by: str,
+    name: str,
+    ids: Sequence[str],
+    decoded: Mapping[NoiseCondition, Mapping[str, Utterance]],
+    bootstrap: Bootstrap,
 ) -> Group:
-    members = {snr: [known[key] for key in ids] for snr, known in decoded.items()}
+    members = {condition: [known[key] for key in ids] for condition, known in decoded.items()}
     words = sum(u.word_errors.reference_length for u in next(iter(members.values())))
-    return Group(by, name, len(ids), words, {snr: _rate(group, bootstrap) for snr, group in members.items()})
+    rates = {condition: _rate(group, bootstrap) for condition, group in members.items()}
+    return Group(by, name, len(ids), words, rates)
 
 
 def _rate(utterances: Iterable[Utterance], bootstrap: Bootstrap) -> Rate:
@@ -137,29 +148,40 @@ def _rate(utterances: Iterable[Utterance], bootstrap: Bootstrap) -> Rate:
 
 
 def to_json(breakdowns: Sequence[Breakdown]) -> list[dict[str, Any]]:
-    """What `json=FILE` writes."""
-    values = [asdict(one) for one in breakdowns]
-    for group in (group for value in values for group in value["groups"]):
-        group["rates"] = {str(snr): rate for snr, rate in group["rates"].items()}
-    return values
+    """Returns the values that `json=FILE` writes."""
+    return [
+        {
+            "run": one.run,
+            "decoding": one.decoding,
+            "snrs": [condition.snr for condition in one.conditions],
+            "groups": [_group_to_json(group) for group in one.groups],
+        }
+        for one in breakdowns
+    ]
+
+
+def _group_to_json(group: Group) -> dict[str, Any]:
+    rates = {condition.key: asdict(rate) for condition, rate in group.rates.items()}
+    return {"by": group.by, "name": group.name, "utterances": group.utterances, "words": group.words, "rates": rates}
 
 
 def to_table(breakdown: Breakdown) -> Table:
-    """The table for the terminal: a row for each group, a column for each ratio of signal to babble."""
-    known = any(group.by == "duration" for group in breakdown.groups)
-    caption = "WER % [95 %, over utterances]" + ("" if known else "; durations are not known: decode again")
-    table = Table(title=f"{breakdown.run}: {breakdown.decoding}", caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("group")
-    titles = [snr if isinstance(snr, str) else f"{snr:g} dB" for snr in breakdown.snrs]
-    for title in ("utterances", "words", *titles):
-        table.add_column(title, justify="right")
-    for number, group in enumerate(breakdown.groups):
-        if number and group.by != breakdown.groups[number - 1].by:
-            table.add_section()
-        rates = (escape(_cell(group.rates[snr])) for snr in breakdown.snrs)
-        table.add_row(escape(group.name), str(group.utterances), str(group.words), *rates)
-    return table
+    """Makes the table for the terminal, with a row for each group and a column for each condition."""
+    groups = breakdown.groups
+    known = any(group.by == "duration" for group in groups)
+    rows = [
+        [group.name, str(group.utterances), str(group.words), *(_cell(group.rates[c]) for c in breakdown.conditions)]
+        for group in groups
+    ]
+    return terminal_table(
+        f"{breakdown.run}: {breakdown.decoding}",
+        ["group", "utterances", "words", *(condition.title for condition in breakdown.conditions)],
+        rows,
+        caption="WER % [95 %, over utterances]" + ("" if known else "; durations are not known: decode again"),
+        rules_below=[number for number in range(len(groups) - 1) if groups[number].by != groups[number + 1].by],
+        wrap=True,
+    )
 
 
 def _cell(rate: Rate) -> str:
-    return f"{100 * rate.wer:.1f} [{100 * rate.ci_low:.1f}, {100 * rate.ci_high:.1f}]"
+    return format_rate(rate.wer, rate.ci_low, rate.ci_high, digits=1)

@@ -1,7 +1,9 @@
 """Systems side by side on the same test set: `asrsparse compare`.
 
-Three answers for each system against the first: the interval of the difference (paired bootstrap), whether the two
+Each system is compared with the first in three ways: the interval of the difference (paired bootstrap), whether the two
 differ at all (matched pairs), and whether the second is worse by less than a stated margin (non-inferiority).
+
+Shape legend: R resamples.
 """
 
 import math
@@ -12,26 +14,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from asrsparse.scoring.alignment import Utterance
 from asrsparse.scoring.bootstrap import Bootstrap, Comparison, compare, paired_draws
+from asrsparse.scoring.comparable import check_same_test_set, check_scored_alike
 from asrsparse.scoring.decodings import decoded_folders
 from asrsparse.scoring.matched_pairs import MatchedPairs, matched_pairs
-from asrsparse.scoring.score import check_scored_alike, read_scored
+from asrsparse.scoring.score import ScoredDecoding, read_scored
+from asrsparse.scoring.table_formats import format_difference, format_rate, terminal_table
 
 
 @dataclass(frozen=True)
 class Margin:
-    """By how much a system may be worse than the first and still count as no worse.
+    """The loss of word error rate up to which a system counts as no worse than the first.
 
-    Half a point of WER unless one is stated, our decision: choose yours before you look at the results.
+    It is half a point of WER unless another one is given (our decision): choose yours before you look at the results.
 
     Args:
-        value: Errors per reference word, or a share of the first system's word error rate.
-        relative: Which of the two.
+        value: The loss in errors per reference word, or as a share of the first system's word error rate.
+        relative: Whether `value` is such a share.
 
     Raises:
         ValueError: If the value is negative or not finite.
@@ -42,10 +44,10 @@ class Margin:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.value) and self.value >= 0):
-            raise ValueError(f"Margin: got {100 * self.value:g}, allowed are 0 and more (per cent).")
+            raise ValueError(f"value: got {self.value:g}, allowed are 0 and more: 0.005 is half a point of WER.")
 
     def allowed(self, wer: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How much more a system may have than the first, whose word error rate is `wer` (R,)."""
+        """Returns by how much a system may exceed the first one, whose word error rate is `wer` (R,)."""
         return self.value * wer if self.relative else np.full_like(wer, self.value)
 
     def __str__(self) -> str:
@@ -75,10 +77,19 @@ def non_inferiority(
     margin: Margin = DEFAULT_MARGIN,
     names: tuple[str, str] = ("the first system", "the second system"),
 ) -> NonInferiority:
-    """Tests a second system against a margin; a relative one is taken of the first system's rate in each resample.
+    """Tests whether a second system is worse than the first by less than a margin.
+
+    A relative margin is taken of the first system's rate in each resample.
+
+    Args:
+        first: The utterances as the first system decoded them.
+        second: The same utterances as the second system decoded them.
+        bootstrap: The bootstrap that draws the resamples.
+        margin: The margin.
+        names: The names of the two systems, for messages.
 
     Raises:
-        ValueError: As for `score.compare`.
+        ValueError: If the systems were not scored on the same utterances with the same references and speakers.
     """
     drawn = paired_draws(first, second, bootstrap, names)
     rates = drawn[:, :2] / np.maximum(drawn[:, 2:], 1)
@@ -87,8 +98,18 @@ def non_inferiority(
 
 
 @dataclass(frozen=True)
-class Row:
-    """One system; the last three are None for the first. Rates are fractions."""
+class ComparisonRow:
+    """One system on one test set.
+
+    Attributes:
+        name: The name of the system.
+        wer: Its word error rate, as a fraction.
+        ci_low: The lower end of its 95 % interval.
+        ci_high: The upper end.
+        versus_first: The difference from the first system; this and the next two are None for the first system.
+        matched_pairs: The matched-pairs test against the first system.
+        non_inferiority: The test whether it is worse than the first system by less than the margin.
+    """
 
     name: str
     wer: float
@@ -101,22 +122,31 @@ class Row:
 
 @dataclass(frozen=True)
 class Compared:
-    """The systems on one test set, and what holds for all of them."""
+    """The systems on one test set.
+
+    Attributes:
+        decoding: The name of the folder of the decoding.
+        words: The number of words of the references.
+        normaliser: The name and version of what was done to all texts before they were compared.
+        bootstrap: The bootstrap that made all intervals.
+        margin: The margin of the tests for non-inferiority.
+        rows: The systems; each one is compared with the first.
+    """
 
     decoding: str
     words: int
     normaliser: dict[str, Any]
     bootstrap: Bootstrap
     margin: Margin
-    rows: list[Row]
+    rows: list[ComparisonRow]
 
 
 def compare_folders(folders: Sequence[Path], margin: Margin = DEFAULT_MARGIN) -> list[Compared]:
     """Compares systems with the first, on every test set that all of them have.
 
     Args:
-        folders: Two and more: decodings (of one test set each), or runs with all of their decodings.
-        margin: For non-inferiority.
+        folders: Two and more folders of decodings (of one test set each), or of runs with all of their decodings.
+        margin: The margin of the tests for non-inferiority.
 
     Raises:
         ValueError: If a folder holds no decoding, or they were not scored alike on the same utterances.
@@ -138,7 +168,7 @@ def compare_folders(folders: Sequence[Path], margin: Margin = DEFAULT_MARGIN) ->
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell the systems apart; of decodings that are called alike, their runs."""
+    """The shortest ends of the paths that differ; where all decodings have the same name, those of their runs."""
     same = len({folder.name for folder in folders}) == 1
     ends = [folder.parts[:-1] if same else folder.parts for folder in folders]
     for length in range(1, max(map(len, ends)) + 1):
@@ -149,35 +179,38 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _compare(folders: Sequence[Path], names: Sequence[str], margin: Margin) -> Compared:
-    read = [read_scored(folder) for folder in folders]
-    scores, systems = [one[0] for one in read], [one[1] for one in read]
-    check_scored_alike(names, scores)
-    bootstrap = Bootstrap(**scores[0]["bootstrap"])
-    rows = [Row(names[0], *_rate(scores[0]), None, None, None)]
-    for name, score, system in zip(names[1:], scores[1:], systems[1:], strict=True):
-        two = (names[0], name)
+    systems = [read_scored(folder) for folder in folders]
+    check_scored_alike(names, [system.scores for system in systems])
+    first, bootstrap = systems[0], systems[0].bootstrap
+    rows = [ComparisonRow(names[0], *_rate(first), None, None, None)]
+    for name, system in zip(names[1:], systems[1:], strict=True):
+        two, sides = (names[0], name), (first.utterances, system.utterances)
+        check_same_test_set(*sides, two, (first.folder, system.folder))
         rows.append(
-            Row(
+            ComparisonRow(
                 name,
-                *_rate(score),
-                compare(systems[0], system, bootstrap, two),
-                matched_pairs(systems[0], system),
-                non_inferiority(systems[0], system, bootstrap, margin, two),
+                *_rate(system),
+                compare(*sides, bootstrap, two),
+                matched_pairs(*sides),
+                non_inferiority(*sides, bootstrap, margin, two),
             )
         )
-    words = sum(utterance.word_errors.reference_length for utterance in systems[0])
-    return Compared(folders[0].name, words, scores[0]["normaliser"], bootstrap, margin, rows)
+    words = sum(utterance.word_errors.reference_length for utterance in first.utterances)
+    return Compared(folders[0].name, words, first.scores["normaliser"], bootstrap, margin, rows)
 
 
-def _rate(score: dict[str, Any]) -> tuple[float, float, float]:
-    return score["wer"], score["ci_low"], score["ci_high"]
+def _rate(system: ScoredDecoding) -> tuple[float, float, float]:
+    return system.scores["wer"], system.scores["ci_low"], system.scores["ci_high"]
 
 
 # ------------------------------------------------------------------------------------------------------------- showing
 
 
 def to_json(compared: Sequence[Compared]) -> list[dict[str, Any]]:
-    """What `json=FILE` writes. A z that is infinite (all differences are alike) is null, which JSON has a word for."""
+    """Returns the values that `json=FILE` writes.
+
+    A z that is infinite (all differences are alike) becomes null, since JSON has no infinity.
+    """
     values = [asdict(one) for one in compared]
     for row in (row for value in values for row in value["rows"]):
         if row["matched_pairs"] and math.isinf(row["matched_pairs"]["z"]):
@@ -186,7 +219,7 @@ def to_json(compared: Sequence[Compared]) -> list[dict[str, Any]]:
 
 
 def to_table(compared: Compared) -> Table:
-    """The table for the terminal."""
+    """Makes the table for the terminal."""
     bootstrap, normaliser = compared.bootstrap, compared.normaliser
     caption = (
         f"{compared.words} words; normaliser {normaliser['name']}, version {normaliser['version']}; intervals by "
@@ -194,25 +227,20 @@ def to_table(compared: Compared) -> Table:
         f"worse by less than {compared.margin} (one-sided, 2.5 %); below, by how much the upper end of the "
         "interval is within that or beyond."
     )
-    table = Table(title=compared.decoding, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     first = compared.rows[0].name
     titles = ("system", "WER %\n[95 %]", f"minus\n{first}", "P(better)", "matched\npairs", "non-\ninferior")
-    for number, title in enumerate(titles):
-        table.add_column(escape(title), justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
-    for row in compared.rows:
-        table.add_row(*map(escape, _cells(row)))
-    return table
+    return terminal_table(compared.decoding, titles, map(_cells, compared.rows), caption=caption)
 
 
-def _cells(row: Row) -> list[str]:
-    rate = f"{100 * row.wer:.2f}\n[{100 * row.ci_low:.2f}, {100 * row.ci_high:.2f}]"
+def _cells(row: ComparisonRow) -> list[str]:
+    rate = format_rate(row.wer, row.ci_low, row.ci_high).replace(" ", "\n", 1)
     if row.versus_first is None or row.matched_pairs is None or row.non_inferiority is None:
         return [row.name, rate, "-", "-", "-", "-"]
     versus, pairs, shown = row.versus_first, row.matched_pairs, row.non_inferiority
     return [
         row.name,
         rate,
-        f"{100 * versus.delta_wer:+.2f}\n[{100 * versus.delta_ci_low:+.2f}, {100 * versus.delta_ci_high:+.2f}]",
+        format_difference(versus.delta_wer, versus.delta_ci_low, versus.delta_ci_high).replace(" ", "\n", 1),
         f"{versus.p_better:.3f}",
         f"p {pairs.p:.4f}\nof {pairs.stretches}",
         f"{'shown' if shown.shown else 'not shown'}\n{_distance(shown)}",

@@ -1,10 +1,10 @@
 """The matched-pairs test of two systems on the same utterances, which sclite's `sc_stats` calls MAPSSWE.
 
 L. Gillick, S. J. Cox, "Some statistical issues in the comparison of speech recognition algorithms", ICASSP 1989. The
-test set is cut where both systems have two words right in a row. What lies between two such places, and has an error of
-either system, is a stretch (their word is segment, which here is a window of an utterance): errors in one stretch are
-taken to be independent of those in the next. The differences of the two systems' errors by stretch have a mean, whose
-distance from zero is measured in standard errors.
+test set is cut where both systems have two words right in a row. The words between two cuts are a stretch if either
+system has an error in them (the paper calls it a segment, which is a window of an utterance in this toolkit). Errors in
+one stretch are taken to be independent of those in the next. The test measures how many standard errors the mean over
+stretches of the difference of the two systems' errors is from zero.
 """
 
 import math
@@ -15,20 +15,21 @@ import numpy as np
 
 from asrsparse.scoring.alignment import GAP, Alignment, Utterance
 
-BOUNDARY = 2  # words right in both systems that part two stretches, as in the paper and in sc_stats
+BOUNDARY = 2
+"""The number of words, right in both systems, that separate two stretches, as in the paper and in sc_stats."""
 
 
 @dataclass(frozen=True)
 class MatchedPairs:
-    """The outcome for a second system against a first.
+    """The result of the matched-pairs test of a second system against a first.
 
     Attributes:
-        stretches: How many had an error. The test takes the mean's distribution for normal: below some 50 trust the
-            bootstrap instead.
-        mean: Errors of the second system minus those of the first, by stretch; negative is better.
-        std: Standard deviation of these differences.
-        z: The mean over its standard error.
-        p: Two-sided; how often equally good systems would differ by as much.
+        stretches: The number of stretches with an error. The test takes the distribution of the mean to be normal:
+            below about 50 stretches trust the bootstrap instead.
+        mean: The mean over stretches of the second system's errors minus the first one's; negative is better.
+        std: The standard deviation of these differences.
+        z: The mean divided by its standard error.
+        p: The two-sided probability that equally good systems differ by as much.
     """
 
     stretches: int
@@ -42,8 +43,8 @@ def matched_pairs(first: Sequence[Utterance], second: Sequence[Utterance]) -> Ma
     """Tests whether two systems make equally many errors.
 
     Args:
-        first: The baseline's utterances.
-        second: The same ones in the same order, decoded by the other system.
+        first: The utterances as the baseline decoded them.
+        second: The same utterances in the same order, as the other system decoded them.
 
     Example:
         >>> one = [Utterance("a", "s", "a b c d e f", "x b c d e y"), Utterance("b", "s", "a b", "a")]
@@ -62,19 +63,22 @@ def matched_pairs(first: Sequence[Utterance], second: Sequence[Utterance]) -> Ma
 
 
 def _ratio(mean: float, error: float) -> float:
-    """How many standard errors the mean is from zero. Of differences that are all alike, none is any number of them."""
+    """The mean in standard errors; infinite if all differences are equal and not zero, and zero if all are zero."""
     return mean / error if error else math.copysign(math.inf, mean) if mean else 0.0
 
 
 def stretches(first: Alignment, second: Alignment) -> list[tuple[int, int]]:
-    """The errors of both systems in each stretch of one utterance.
+    """Returns the errors of both systems in each stretch of one utterance.
 
-    One detail differs from `sc_stats`, which overlooks what the second system inserts behind the last word: here the
-    two systems can change places.
+    One detail differs from `sc_stats`, which does not count what the second system inserts behind the last word. It is
+    counted here, so that the result does not depend on which system is the second one.
 
     Args:
-        first: One system's words aligned with the reference.
-        second: The other's, with the same reference.
+        first: The alignment of one system's words with the reference.
+        second: That of the other system's words with the same reference.
+
+    Returns:
+        For each stretch, the errors of the first and of the second system.
 
     Example:
         >>> first = [("a", "x"), ("b", "b"), ("c", "c"), ("d", "d"), ("", "y")]
@@ -96,7 +100,7 @@ def stretches(first: Alignment, second: Alignment) -> list[tuple[int, int]]:
 
 
 def _errors(alignment: Iterable[tuple[str, str]]) -> list[int]:
-    """Errors at each place of a reference: insertions before its first word, the word (0 or 1), insertions, ..."""
+    """The errors at each place of a reference: insertions before its first word, the word (0 or 1), insertions, ..."""
     errors = [0]
     for reference, hypothesis in alignment:
         if reference == GAP:

@@ -1,7 +1,7 @@
-"""What is done to both texts before they are scored. Every normaliser has a name and a version, which are recorded.
+"""Normalisers of the texts that are scored. Each has a name and a version, which `score.json` records.
 
-The choice alone changes word error rates by whole points, so rates of two normalisers are never compared. The files
-`ref.trn` and `hyp.trn` stay as they were decoded.
+The choice of the normaliser alone changes word error rates by whole points, so rates of two normalisers are never
+compared. The files `ref.trn` and `hyp.trn` hold the texts as they were decoded.
 """
 
 import unicodedata
@@ -15,12 +15,12 @@ from asrsparse.scoring.alignment import Utterance
 
 @dataclass(frozen=True)
 class Normaliser:
-    """A rule for texts.
+    """A rule that is applied to reference and hypothesis before they are compared.
 
     Attributes:
-        name: As in `score.normaliser`.
-        version: Grows when the rule changes; of a library's rule, the library and its version.
-        apply: Text to text.
+        name: The name, as in `score.normaliser`.
+        version: A number that grows when the rule changes, or the name and version of the library that has the rule.
+        apply: The function that normalises a text.
     """
 
     name: str
@@ -29,19 +29,19 @@ class Normaliser:
 
     @property
     def record(self) -> dict[str, int | str]:
-        """What stands in `score.json`."""
+        """The name and the version, as `score.json` has them."""
         return {"name": self.name, "version": self.version}
 
 
 NONE = Normaliser("none", 1, str)
-"""Texts are scored as they are."""
+"""The normaliser that changes nothing."""
 
 
 def lower_no_punctuation(text: str) -> str:
-    """Lower case; each punctuation mark and symbol becomes a space, but for apostrophes inside words.
+    """Makes letters lower case and punctuation marks and symbols spaces, except for apostrophes inside words.
 
-    Which characters these are is Unicode's to say (categories P and S of the compatibility form NFKC), so letters and
-    accents of every script stay, and a hyphen parts two words.
+    Marks and symbols are the characters of Unicode's categories P and S in the compatibility form NFKC. So letters and
+    accents of every script stay, and a hyphen separates two words.
 
     Example:
         >>> lower_no_punctuation("“Don’t,” he said: ‘twas a WELL-known Æsir tale…")
@@ -79,7 +79,7 @@ _NORMALISERS: dict[str, Callable[[], Normaliser]] = {
 
 
 def load_normaliser(name: str) -> Normaliser:
-    """The normaliser of that name: `"none"`, `"lower_no_punctuation"` or `"whisper_english"`.
+    """Returns the normaliser of a name: `"none"`, `"lower_no_punctuation"` or `"whisper_english"`.
 
     Raises:
         ValueError: If there is none of that name, or its library is not installed.
@@ -90,10 +90,13 @@ def load_normaliser(name: str) -> Normaliser:
 
 
 def recorded_normaliser(record: Mapping[str, Any]) -> Normaliser:
-    """The normaliser that a `score.json` names.
+    """Returns the normaliser that a `score.json` records.
+
+    Args:
+        record: The name and the version, as `Normaliser.record` has them.
 
     Raises:
-        ValueError: If there is none of that name, or it has another version here.
+        ValueError: If there is no normaliser of that name, or its version is another one now.
     """
     normaliser = load_normaliser(record["name"])
     if normaliser.record != record:
@@ -105,7 +108,7 @@ def recorded_normaliser(record: Mapping[str, Any]) -> Normaliser:
 
 
 def normalised(utterances: Iterable[Utterance], normaliser: Normaliser) -> list[Utterance]:
-    """The utterances with both texts as the normaliser leaves them."""
+    """Returns the utterances with both texts normalised."""
     utterances = list(utterances)
     if normaliser == NONE:
         return utterances

@@ -1,8 +1,8 @@
-"""What sclite prints: the table by speaker, aligned utterances, the worst of them.
+"""Results in the form that NIST's program sclite prints: the table by speaker, and aligned utterances.
 
-Two rules of counting differ from NIST's program on purpose, both so that a number means what Kaldi, icefall and jiwer
-mean by it: every error costs 1 (sclite: substitution 4, insertion and deletion 3, which now and then finds more errors
-than there need be), and upper and lower case are different.
+Two rules differ from sclite, so that numbers are those of Kaldi, icefall and jiwer. Every error costs 1 (in sclite a
+substitution costs 4, an insertion or a deletion 3, which sometimes gives more errors), and upper and lower case are
+different.
 """
 
 from collections import defaultdict
@@ -12,7 +12,12 @@ from asrsparse.scoring.alignment import Utterance, mark_of, pooled
 
 
 def format_result(utterances: Sequence[Utterance], title: str) -> str:
-    """What `sclite -o all` prints: the table by speaker, in per cent of the words, then every aligned utterance."""
+    """Returns what `sclite -o all` prints: the table by speaker, in per cent of the words, and all aligned utterances.
+
+    Args:
+        utterances: The decoded utterances.
+        title: The title of the table.
+    """
     by_speaker: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
         by_speaker[utterance.speaker].append(utterance)
@@ -59,7 +64,12 @@ def _speaker_row(name: str, utterances: Sequence[Utterance], width: int) -> str:
 
 
 def format_worst(utterances: Iterable[Utterance], at_most: int = 100) -> str:
-    """The utterances with most errors, aligned, and the share of all errors that is theirs and of those above them."""
+    """Returns the utterances with most errors, aligned, each with the share of all errors up to it.
+
+    Args:
+        utterances: The decoded utterances.
+        at_most: The largest number of utterances that are shown.
+    """
     wrong = sorted((u for u in utterances if u.word_errors.errors), key=lambda u: (-u.word_errors.errors, u.id))
     total, so_far = sum(u.word_errors.errors for u in wrong), 0
     lines = [f"{min(len(wrong), at_most)} of the {len(wrong)} utterances with errors, the worst first; {total} errors"]
@@ -74,7 +84,7 @@ def format_worst(utterances: Iterable[Utterance], at_most: int = 100) -> str:
 
 
 def aligned_lines(utterance: Utterance) -> list[str]:
-    """One utterance as in sclite's `pralign`: stars stand where a side has nothing."""
+    """Returns the lines of sclite's `pralign` for one utterance, with stars where a side has nothing."""
     counts = utterance.word_errors
     scores = f"{counts.correct} {counts.substitutions} {counts.deletions} {counts.insertions}"
     columns = [

@@ -1,11 +1,9 @@
-"""Error rates of decoded utterances: pooled, with bootstrap intervals, and two systems compared on the same utterances.
-
-Legend of shapes: N = units that are resampled (utterances or speakers), K = columns of counts, R = resamples.
-"""
+"""Error rates of decoded utterances, pooled over a test set and with bootstrap intervals."""
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from asrsparse.scoring.alignment import ErrorCounts, Utterance, align, count_err
 from asrsparse.scoring.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, rate_intervals
 from asrsparse.scoring.normalisers import NONE, Normaliser, load_normaliser, normalised, recorded_normaliser
 from asrsparse.scoring.sclite import format_result, format_worst
+from asrsparse.scoring.stage_files import read_stage, remedy
 from asrsparse.scoring.trn_files import read_decoded
 
 logger = logging.getLogger(__name__)
@@ -32,17 +31,17 @@ def score(
 ) -> dict[str, Any]:
     """Scores `ref.trn` and `hyp.trn` of a folder.
 
-    Beside them come `result.txt` (sclite's form), `worst.txt` (the utterances with most errors, aligned) and
-    `score.json`.
+    Writes three files beside them: `result.txt` (in the form of sclite), `worst.txt` (the utterances with most errors,
+    aligned) and `score.json`.
 
     Args:
-        decode_dir: The folder.
-        bootstrap: How intervals are made.
-        normaliser: Of both texts, before words and characters are counted.
-        tokenizer: Of the model, for the token rate; without it there is none.
+        decode_dir: The folder of the decoding.
+        bootstrap: The bootstrap that makes the intervals.
+        normaliser: What is done to both texts before words and characters are counted.
+        tokenizer: The tokenizer of the model, for the token error rate; without it there is no such rate.
 
     Returns:
-        What stands in `score.json`, see `score_utterances` and `score_tokens`.
+        The contents of `score.json`, see `score_utterances` and `score_tokens`.
 
     Raises:
         ValueError: If a trn file is missing or damaged, or the two do not hold the same utterances.
@@ -64,14 +63,14 @@ def score(
 
 
 def score_settings(config: DictConfig) -> tuple[Bootstrap, Normaliser, Tokenizer | None]:
-    """How a configuration has its decodings scored; without a tokenizer where the corpus is not prepared."""
+    """Returns bootstrap, normaliser and tokenizer of a configuration; None where the corpus has no tokenizer yet."""
     cuts_dir = Path(config.data_dir) / "cuts"
     tokenizer = load_tokenizer(cuts_dir) if (cuts_dir / "tokens.txt").is_file() else None
     return build(config.score.bootstrap), load_normaliser(config.score.normaliser), tokenizer
 
 
 def is_scored(decode_dir: Path, bootstrap: Bootstrap, normaliser: Normaliser, tokenizer: Tokenizer | None) -> bool:
-    """Whether `score` has seen what was decoded, with these settings."""
+    """Returns whether the files of `score` are newer than those of the decoding, and were made with these settings."""
     made = [decode_dir / name for name in ("score.json", "result.txt", "worst.txt")]
     sources = [path for path in (decode_dir / name for name in ("ref.trn", "hyp.trn", "utt2spk")) if path.is_file()]
     if not sources or not all(path.is_file() for path in made):
@@ -84,63 +83,70 @@ def is_scored(decode_dir: Path, bootstrap: Bootstrap, normaliser: Normaliser, to
 
 def _settings(bootstrap: Bootstrap, normaliser: Normaliser, tokenizer: Tokenizer | None) -> dict[str, Any]:
     return {
-        "bootstrap": {"resamples": bootstrap.resamples, "seed": bootstrap.seed, "unit": bootstrap.unit},
+        "bootstrap": asdict(bootstrap),
         "normaliser": normaliser.record,
         "tokenizer": None if tokenizer is None else _identity(tokenizer),
     }
 
 
 def _identity(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What token rates depend on. Rates of different vocabularies are no more comparable than miles and kilometres."""
+    """What token rates depend on; rates of different vocabularies cannot be compared."""
     tokens = "\n".join(tokenizer.tokens).encode()
     fingerprint = hashlib.blake2b(tokens, digest_size=8).hexdigest()
     return {"kind": type(tokenizer).__name__, "vocab_size": tokenizer.vocab_size, "fingerprint": fingerprint}
 
 
-def read_scored(decode_dir: Path) -> tuple[dict[str, Any], list[Utterance]]:
-    """Reads `score.json` of a folder, and its utterances as they were scored: normalised.
+@dataclass(frozen=True)
+class ScoredDecoding:
+    """A decoding that was scored.
+
+    Attributes:
+        folder: The folder of the decoding.
+        scores: What its `score.json` holds.
+        utterances: The utterances as they were scored: normalised, in the order of their ids.
+    """
+
+    folder: Path
+    scores: dict[str, Any]
+    utterances: list[Utterance]
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """The bootstrap that made its intervals."""
+        return Bootstrap(**self.scores["bootstrap"])
+
+
+def read_scored(decode_dir: Path) -> ScoredDecoding:
+    """Reads `score.json` of a decoding, and the utterances that were scored.
 
     Raises:
-        ValueError: If it was not scored, or has changed since, or the normaliser has.
+        ValueError: If it was not scored, or its trn files or the normaliser have changed since.
     """
     path = decode_dir / "score.json"
-    if not path.is_file():
-        raise ValueError(f"No {path}. Run `asrsparse score` for this system and split first.")
-    scores: dict[str, Any] = read_json(path)
-    missing = sorted({"wer", "ci_low", "ci_high", "bootstrap", "normaliser"} - scores.keys())
-    if missing:
-        raise ValueError(f"{path} has no {', '.join(missing)}: another version wrote it. Run `asrsparse score` again.")
+    scores = read_stage(path, "score")
     utterances = normalised(read_decoded(decode_dir), recorded_normaliser(scores["normaliser"]))
     if pooled(utterance.word_errors for utterance in utterances).rate != scores["wer"]:
         raise ValueError(
-            f"{path} has WER {scores['wer']}, but not ref.trn and hyp.trn beside it, which have changed since. "
-            "Run `asrsparse score` again."
+            f"{path} has WER {scores['wer']}, but not its ref.trn and hyp.trn, which have changed since. "
+            f"{remedy(decode_dir, 'score')}"
         )
-    return scores, utterances
-
-
-def check_scored_alike(names: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses systems whose numbers were not made alike.
-
-    Raises:
-        ValueError: If normalisers or bootstraps differ, with the two systems.
-    """
-    for name, other in zip(names[1:], scores[1:], strict=True):
-        for key in ("normaliser", "bootstrap"):
-            if other[key] != scores[0][key]:
-                raise ValueError(
-                    f"{name} was scored with {key} {other[key]}, {names[0]} with {scores[0][key]}: only numbers that "
-                    "are made alike can be compared. Run `asrsparse score` for both again, with the same settings."
-                )
+    return ScoredDecoding(decode_dir, scores, utterances)
 
 
 def score_utterances(utterances: Sequence[Utterance], bootstrap: Bootstrap = DEFAULT_BOOTSTRAP) -> dict[str, Any]:
-    """Word and character error rates and what they are made of. Rates and intervals are fractions in [0, inf).
+    """Computes word and character error rates, their intervals, and the counts that they are made of.
+
+    Args:
+        utterances: The decoded utterances; their order does not matter.
+        bootstrap: The bootstrap that makes the intervals.
+
+    Returns:
+        The values by their names in `score.json`; rates and intervals are fractions in [0, inf).
 
     Raises:
         ValueError: If the references hold no word.
     """
-    utterances = sorted(utterances, key=lambda u: u.id)  # equal draws whatever the order they come in
+    utterances = sorted(utterances, key=lambda u: u.id)  # so that draws do not depend on the order
     words, characters = pooled(u.word_errors for u in utterances), pooled(u.character_errors for u in utterances)
     if not words.reference_length:
         raise ValueError(f"{len(utterances)} utterances without a word in the references: there is no error rate.")
@@ -165,12 +171,18 @@ def score_utterances(utterances: Sequence[Utterance], bootstrap: Bootstrap = DEF
 
 
 def score_tokens(utterances: Sequence[Utterance], tokenizer: Tokenizer | None, bootstrap: Bootstrap) -> dict[str, Any]:
-    """The token error rate, of the texts as they were decoded: both are cut into tokens anew, as ESPnet does.
+    """Computes the token error rate of the texts as they were decoded.
 
-    A normaliser would leave texts that the tokenizer never saw.
+    Both texts are cut into tokens again, as ESPnet does. They are not normalised: the tokenizer was not trained on
+    normalised texts.
+
+    Args:
+        utterances: The decoded utterances; their order does not matter.
+        tokenizer: The tokenizer of the model, or None.
+        bootstrap: The bootstrap that makes the interval.
 
     Returns:
-        The rate, its interval and the references' tokens; without a tokenizer, None for each.
+        The rate, its interval and the number of tokens of the references; without a tokenizer, None for each.
     """
     if tokenizer is None:
         return dict.fromkeys(("ter", "ter_ci_low", "ter_ci_high", "tokens"))

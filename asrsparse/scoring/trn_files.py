@@ -11,25 +11,34 @@ _TRN_LINE = re.compile(r"(?P<words>.*\s)?\((?P<id>[^()\s]+)\)")
 
 
 def write_trn(path: Path, texts: Mapping[str, str]) -> None:
-    """Writes `words<TAB>(trn id)` lines, sorted by id. `texts`: trn id -> words."""
+    """Writes a trn file, whose lines are `words<TAB>(trn id)`, sorted by id.
+
+    Args:
+        path: The path of the file.
+        texts: The words by trn id.
+    """
     write_text(path, "".join(f"{one_spaced(texts[key])}\t({key})\n" for key in sorted(texts)))
 
 
 def read_trn(path: Path) -> dict[str, str]:
-    """Reads `words (id)` lines, a space or a TAB before the id: trn id -> words, one space between them.
+    """Reads a trn file, whose lines are `words (trn id)` with a space or a TAB before the id.
+
+    Returns:
+        The words by trn id, with one space between them.
 
     Raises:
-        ValueError: If there is no such file, or a line is not UTF-8, has no id, or repeats one, as `file:line`.
+        ValueError: If there is no such file, or a line is not UTF-8, has no id, or repeats one. The message begins with
+            `file:line`.
     """
     if not path.is_file():
-        raise ValueError(f"No {path}. Run `asrsparse decode` for this system and split first.")
+        raise ValueError(f"No {path}. Run `asrsparse decode` for this system and test set first.")
     texts: dict[str, str] = {}
     for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not raw.strip():
             continue
         key, words = _parse_trn_line(raw, f"{path}:{number}")
         if key in texts:
-            raise ValueError(f"{path}:{number}: the id ({key}) stands here a second time. Remove one of the two lines.")
+            raise ValueError(f"{path}:{number}: got the id ({key}) a second time, allowed is once. Remove one line.")
         texts[key] = words
     return texts
 
@@ -49,9 +58,14 @@ def _parse_trn_line(raw: bytes, where: str) -> tuple[str, str]:
 
 
 def write_decoded(decode_dir: Path, utterances: Sequence[Utterance]) -> None:
-    """Writes `ref.trn`, `hyp.trn` and, in Kaldi's form, `utt2spk`: the trn ids alone do not say where a speaker ends.
+    """Writes `ref.trn`, `hyp.trn` and, as in Kaldi, `utt2spk` and `utt2dur`.
 
-    If durations are known, `utt2dur` says them.
+    `utt2spk` is needed to read a trn id, which does not say where the name of the speaker ends. `utt2dur` is written if
+    all durations are known.
+
+    Args:
+        decode_dir: The folder of the decoding.
+        utterances: The decoded utterances.
 
     Raises:
         ValueError: If two utterances share an id.
@@ -71,14 +85,20 @@ def write_decoded(decode_dir: Path, utterances: Sequence[Utterance]) -> None:
 
 
 def read_decoded(decode_dir: Path) -> list[Utterance]:
-    """Reads the `ref.trn` and `hyp.trn` of a folder, in the order of their ids.
+    """Reads `ref.trn` and `hyp.trn` of a folder.
 
     `utt2spk` beside them says what is speaker and what is utterance in a trn id. Without it (trn files that another
-    program wrote) the whole trn id is the utterance's, and its speaker ends at the first hyphen, as for sclite.
+    program wrote) the whole trn id is the id of the utterance, and its speaker ends at the first hyphen, as in sclite.
     Durations are known where there is `utt2dur`.
 
+    Args:
+        decode_dir: The folder of the decoding.
+
+    Returns:
+        The utterances in the order of their ids.
+
     Raises:
-        ValueError: If a file is damaged, or an utterance is missing on one side, with file and ids.
+        ValueError: If a file is damaged, or an utterance is missing in one of them; the message has file and ids.
     """
     references, hypotheses = read_trn(decode_dir / "ref.trn"), read_trn(decode_dir / "hyp.trn")
     for name, other, missing in (
@@ -88,8 +108,8 @@ def read_decoded(decode_dir: Path) -> list[Utterance]:
         if missing:
             raise ValueError(
                 f"{decode_dir / name} lacks {len(missing)} utterances of the other trn file: {listed(missing)}. The "
-                f"first stands at {decode_dir / other}:{_line_of(decode_dir / other, min(missing))}. "
-                "Both files must hold the same ids. Run `asrsparse decode` for this system and split again."
+                f"first is at {decode_dir / other}:{line_of(decode_dir / other, min(missing))}. "
+                "Both files must hold the same ids. Run `asrsparse decode` for this system and test set again."
             )
     names = _read_names(decode_dir / "utt2spk", references)
     durations = _read_durations(decode_dir / "utt2dur", {name for name, _ in names.values()})
@@ -99,10 +119,10 @@ def read_decoded(decode_dir: Path) -> list[Utterance]:
     ]
 
 
-def _line_of(path: Path, trn_id: str) -> int:
-    """The number of the line of a trn file that read well."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return next(number for number, line in enumerate(lines, start=1) if line.rstrip().endswith(f"({trn_id})"))
+def line_of(path: Path, trn_id: str) -> int | None:
+    """Returns the number of the line, from 1, that has an id of a trn file; None if no line has it."""
+    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
+    return next((number for number, line in lines if line.rstrip().endswith(f"({trn_id})")), None)
 
 
 def _read_durations(path: Path, ids: set[str]) -> dict[str, float]:
@@ -132,6 +152,6 @@ def _read_names(path: Path, trn_ids: Iterable[str]) -> dict[str, tuple[str, str]
         raise ValueError(
             f"{path} does not name {len(unknown)} utterances of ref.trn: {listed(unknown)}. Allowed are ids "
             "`speaker-utterance` of its lines `utterance speaker`. Decode again, or delete utt2spk: then the speaker "
-            "is what stands before the first hyphen."
+            "is what is before the first hyphen."
         )
     return names

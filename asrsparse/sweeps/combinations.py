@@ -1,6 +1,6 @@
 """The runs of a sweep: all combinations of overrides with several values, composed and checked.
 
-Whoever knows Hydra's multirun knows the grammar: `pruning=random,easy2hard`, `seed=range(0,3)`, `masks=glob(*)`.
+The grammar is that of Hydra's multirun: `pruning=random,easy2hard`, `seed=range(0,3)`, `masks=glob(*)`.
 """
 
 import itertools
@@ -27,21 +27,21 @@ from asrsparse.scoring.score import is_scored, score_settings
 from asrsparse.training.run_dir import differences
 
 STAGES = ("train", "decode", "score")
-
+"""The commands of a run, in their order."""
 
 ONE_VALUE = ("recipe", "recipe_name", "corpus", "data_dir", "decode", "systems", "exp_dir", "run_dir", "name", "sweep")
-"""Groups, and first parts of keys, of which a table has one value: its runs are decoded alike."""
+"""Groups, and first parts of keys, that must have one value in a sweep, since its table compares all runs."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """One combination.
+class SweepRun:
+    """One run of a sweep, which trains one combination of values.
 
     Attributes:
-        name: Of its folder.
-        group: What runs share that differ in their seed alone.
-        overrides: With which each stage is called.
-        config: What they compose to.
+        name: The name of its folder.
+        group: The name that it shares with the runs that differ from it in their seed alone.
+        overrides: The overrides that each of its stages is called with.
+        config: The configuration that is composed from them.
     """
 
     name: str
@@ -51,20 +51,20 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where it trains."""
+        """The folder that it trains in."""
         return Path(self.config.run_dir)
 
     @property
     def log(self) -> Path:
-        """What its stages print."""
+        """The file with all that its stages print."""
         return self.folder / "sweep.log"
 
     def commands(self) -> list[list[str]]:
-        """Its stages, each as the words of a command."""
+        """Returns the commands of its stages, each as a list of words."""
         return [[sys.executable, "-m", "asrsparse", stage, *self.overrides] for stage in STAGES]
 
     def is_finished(self) -> bool:
-        """Whether it is trained, and all its test sets are decoded and scored, as the configuration says."""
+        """Returns whether it is trained, and all its test sets are decoded and scored as the configuration says."""
         if not all((self.folder / name).is_file() for name in ("train.json", "model.safetensors")):
             return False
         settings = score_settings(self.config)
@@ -73,21 +73,26 @@ class Run:
 
 @dataclass(frozen=True)
 class Sweep:
-    """All combinations, and the configuration of what they have in common."""
+    """A sweep.
+
+    Attributes:
+        config: The configuration without the values that differ between runs.
+        runs: One run for each combination of these values.
+    """
 
     config: DictConfig
-    runs: list[Run]
+    runs: list[SweepRun]
 
 
 def split(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Parts overrides into those with one value, as they stand, and the values of those with several, by key.
+    """Splits overrides into those with one value, unchanged, and the values of the others by their key.
 
     Example:
         >>> split(["recipe=grid", "pruning=random,easy2hard", "seed=range(0,3)"])
         (['recipe=grid'], {'pruning': ['random', 'easy2hard'], 'seed': ['0', '1', '2']})
 
     Raises:
-        ValueError: If Hydra cannot read one, a key or a value stands there twice, or an interval has no list of values.
+        ValueError: If Hydra cannot read one, a key or a value is given twice, or an override is an interval.
     """
     overrides = _parse(words)
     if twice := _repeated(override.key_or_group for override in overrides):
@@ -127,7 +132,7 @@ def _values(override: Override) -> list[str]:
 
 
 def names(swept: dict[str, list[str]]) -> list[str]:
-    """A name for each combination, in the order of `itertools.product`; no two are the same.
+    """Returns a name for each combination, in the order of `itertools.product`; no two are the same.
 
     Example:
         >>> names({"pruning": ["random", "easy2hard"], "pruning.keep_ratio": ["0.5"], "seed": ["0", "1"]})[1:3]
@@ -143,7 +148,7 @@ def names(swept: dict[str, list[str]]) -> list[str]:
 
 
 def _label(key: str, value: str, swept: dict[str, list[str]]) -> str:
-    """What a name says of one value: a choice alone; a value behind its key, whose last part does."""
+    """The part of a name for one value: a choice of a group alone, another value behind the last part of its key."""
     bare, short = key.lstrip("+"), key.split(".")[-1].lstrip("+")
     is_group = (CONF_DIR / bare).is_dir()
     known = short if sum(other.split(".")[-1] == short for other in swept) == 1 else bare
@@ -151,14 +156,14 @@ def _label(key: str, value: str, swept: dict[str, list[str]]) -> str:
 
 
 def combine(words: Sequence[str]) -> Sweep:
-    """The runs of a sweep, all of them composed and checked.
+    """Composes and checks all runs of a sweep.
 
     Args:
         words: Hydra overrides; those with several values are combined.
 
     Raises:
-        ValueError: If there is nothing to combine or too much, a name is given for many runs, a combination does not
-            compose, or a folder holds another run.
+        ValueError: If there is nothing to combine, or more than `sweep.most_runs`; if one name is given for many runs,
+            a combination cannot be composed, or a folder holds another run.
     """
     fixed, swept = split(words)
     number = math.prod(map(len, swept.values()))
@@ -189,9 +194,9 @@ def _named(swept: dict[str, list[str]], system: str) -> Iterator[tuple[str, str,
         yield name, group, [f"{key}={value}" for key, value in chosen.items()]
 
 
-def _run(name: str, group: str, overrides: list[str]) -> Run:
+def _run(name: str, group: str, overrides: list[str]) -> SweepRun:
     overrides = [*overrides, f"name={name}"]
-    run = Run(name, group, tuple(overrides), compose_config(overrides))
+    run = SweepRun(name, group, tuple(overrides), compose_config(overrides))
     if different := differences(run.folder, run.config):
         raise ValueError(
             f"{run.folder} holds a run with another configuration ({'; '.join(different[:5])}). Give this sweep a "

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from asrsparse.config import build
-from asrsparse.sweeps.combinations import Run, combine
+from asrsparse.sweeps.combinations import SweepRun, combine
 from asrsparse.sweeps.launchers import Launcher, Started, Work
+from asrsparse.sweeps.table import tabulate
 
 
 def sweep(words: Sequence[str]) -> dict[str, str]:
@@ -24,11 +25,12 @@ def sweep(words: Sequence[str]) -> dict[str, str]:
         words: Hydra overrides.
 
     Returns:
-        Why a run failed, by its name; empty if none did.
+        The reason why a run failed, by the name of the run; empty if no run failed.
 
     Raises:
         ValueError: As for `combine`, or if the runs cannot be started at all.
-        KeyboardInterrupt: If it was stopped by Ctrl-C, SIGTERM or SIGHUP; what ran has ended, and goes on next time.
+        KeyboardInterrupt: If the sweep was stopped by Ctrl-C, SIGTERM or SIGHUP. All runs have ended then, and the same
+            sweep resumes them.
     """
     combined = combine(words)
     if combined.config.sweep.dry_run:
@@ -39,8 +41,6 @@ def sweep(words: Sequence[str]) -> dict[str, str]:
     done = len(combined.runs) - len(left)
     _write([f"{len(combined.runs)} runs in {exp_dir}: {done} finished, {len(left)} to do, {jobs} at a time."])
     failures = execute(left, build(combined.config.sweep.launcher)) if left else {}
-    from asrsparse.sweeps.table import tabulate  # not before: it takes a while to load
-
     tabulate(Path(exp_dir), combined.runs, failures)
     return failures
 
@@ -50,11 +50,15 @@ def _write(lines: Iterable[str]) -> None:
     sys.stdout.flush()
 
 
-def execute(runs: Sequence[Run], launcher: Launcher) -> dict[str, str]:
-    """Runs all stages of all runs, and shows how far it is.
+def execute(runs: Sequence[SweepRun], launcher: Launcher) -> dict[str, str]:
+    """Runs all stages of all runs, and shows the progress. A run that fails does not stop the others.
+
+    Args:
+        runs: The runs.
+        launcher: What starts them.
 
     Returns:
-        Why a run failed, by its name. One that fails stops no other.
+        The reason why a run failed, by the name of the run.
     """
     failures = {}
     columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -69,7 +73,7 @@ def execute(runs: Sequence[Run], launcher: Launcher) -> dict[str, str]:
 
 
 def _ended(waiting: dict[str, Started], poll_seconds: float) -> Iterator[tuple[str, BaseException | None]]:
-    """Each name when its work has ended, and why it failed."""
+    """Yields each name when its work has ended, and the error if it failed."""
     while waiting:
         for name in [name for name, work in waiting.items() if work.done()]:
             yield name, waiting.pop(name).exception()

@@ -1,4 +1,4 @@
-"""The table of a sweep: the report of its runs, and the means of those that differ in their seed alone."""
+"""The table of a sweep: the report of its runs, and the means over runs that differ in their seed alone."""
 
 import shlex
 import sys
@@ -7,21 +7,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from asrsparse.files import write_json, write_text
 from asrsparse.reports.report import report
-from asrsparse.reports.rows import Row
-from asrsparse.sweeps.combinations import Run
+from asrsparse.reports.rows import ReportRow
+from asrsparse.scoring.table_formats import markdown_table, terminal_table
+from asrsparse.sweeps.combinations import SweepRun
 
 
 @dataclass(frozen=True)
 class Mean:
-    """What runs say that differ in their seed alone. Rates are fractions.
+    """The means over runs that differ in their seed alone. Rates are fractions.
 
-    `lowest` and `highest` are the error rates of single runs, `minus_first` is the difference of two means.
+    Attributes:
+        name: What the runs share.
+        seeds: The number of runs.
+        wer: The mean word error rate.
+        lowest: The lowest word error rate of a run.
+        highest: The highest one.
+        minus_first: The mean word error rate minus that of the first group of the table.
+        hours_heard: The mean hours of speech that training processed.
+        train_seconds: The mean seconds of training.
+        density: The mean share of weights that are not zero.
     """
 
     name: str
@@ -35,21 +43,21 @@ class Mean:
     density: float
 
 
-def means(rows: Sequence[Row], groups: Mapping[str, str]) -> list[Mean]:
-    """Means over seeds, in the order of the rows.
+def means(rows: Sequence[ReportRow], groups: Mapping[str, str]) -> list[Mean]:
+    """Returns the means over seeds, in the order of the rows.
 
     Args:
-        rows: One for each run.
+        rows: One row for each run.
         groups: The group of each run, by its name.
     """
-    parted: dict[str, list[Row]] = {}
+    members: dict[str, list[ReportRow]] = {}
     for row in rows:
-        parted.setdefault(groups[row.name], []).append(row)
-    first = mean(row.wer for row in next(iter(parted.values())))
-    return [_mean(name, members, first) for name, members in parted.items()]
+        members.setdefault(groups[row.name], []).append(row)
+    first = mean(row.wer for row in next(iter(members.values())))
+    return [_mean(name, of_group, first) for name, of_group in members.items()]
 
 
-def _mean(name: str, rows: Sequence[Row], first: float) -> Mean:
+def _mean(name: str, rows: Sequence[ReportRow], first: float) -> Mean:
     rates = [row.wer for row in rows]
     return Mean(
         name=name,
@@ -64,13 +72,16 @@ def _mean(name: str, rows: Sequence[Row], first: float) -> Mean:
     )
 
 
-def tabulate(exp_dir: Path, runs: Sequence[Run], failures: Mapping[str, str]) -> None:
-    """Writes `RESULTS.md` (the report of all finished runs) and `SWEEP.md` and `sweep.json` into a folder, and prints.
+def tabulate(exp_dir: Path, runs: Sequence[SweepRun], failures: Mapping[str, str]) -> None:
+    """Writes the report of all finished runs, `SWEEP.md` and `sweep.json` into a folder, and prints the tables.
 
     Args:
-        exp_dir: Where the runs lie.
-        runs: All of the sweep.
-        failures: Why a run failed, by its name.
+        exp_dir: The folder of the runs.
+        runs: All runs of the sweep.
+        failures: The reason why a run failed, by the name of the run.
+
+    Raises:
+        ValueError: As for `report`.
     """
     finished = [run for run in runs if run.name not in failures]
     tables = _means_by_split(exp_dir, finished)
@@ -80,15 +91,16 @@ def tabulate(exp_dir: Path, runs: Sequence[Run], failures: Mapping[str, str]) ->
     write_json(exp_dir / "sweep.json", {"runs": listed, "means": by_split})
     write_text(exp_dir / "SWEEP.md", _markdown(runs, tables, failures))
     for split, rows in tables.items():
-        Console().print(_table(split, rows))
+        titles = [title.replace(" ", "\n", 1) for title in COLUMNS]
+        Console().print(terminal_table(f"{split}, means over seeds", titles, map(_cells, rows)))
     sys.stdout.writelines(
         f"{run.name} failed: {failures[run.name]}; {run.log}\n" for run in runs if run.name in failures
     )
     sys.stdout.write(f"{exp_dir / 'SWEEP.md'}\n")
 
 
-def _means_by_split(exp_dir: Path, runs: Sequence[Run]) -> dict[str, list[Mean]]:
-    """The means of each test set; also has the report of the runs written."""
+def _means_by_split(exp_dir: Path, runs: Sequence[SweepRun]) -> dict[str, list[Mean]]:
+    """Writes the report of the runs; returns the means of each test set."""
     if not runs:
         return {}
     groups, decode = {run.name: run.group for run in runs}, runs[0].config.decode
@@ -112,20 +124,10 @@ def _cells(row: Mean) -> list[str]:
     ]
 
 
-def _table(split: str, rows: Sequence[Mean]) -> Table:
-    table = Table(title=f"{split}, means over seeds", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, title in enumerate(COLUMNS):
-        table.add_column(title.replace(" ", "\n", 1), justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*_cells(row))
-    return table
-
-
-def _markdown(runs: Sequence[Run], tables: Mapping[str, Sequence[Mean]], failures: Mapping[str, str]) -> str:
+def _markdown(runs: Sequence[SweepRun], tables: Mapping[str, Sequence[Mean]], failures: Mapping[str, str]) -> str:
     parts = [f"# Sweep of {len(runs)} runs"]
     for split, rows in tables.items():
-        lines = [COLUMNS, ["---", *["---:"] * (len(COLUMNS) - 1)], *map(_cells, rows)]
-        parts += [f"## {split}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+        parts += [f"## {split}", markdown_table(COLUMNS, map(_cells, rows))]
     if tables:
         parts.append(
             "Means over seeds, and the lowest and the highest of them; no intervals, which RESULTS.md has of each. "
@@ -135,6 +137,6 @@ def _markdown(runs: Sequence[Run], tables: Mapping[str, Sequence[Mean]], failure
     return "\n\n".join(parts) + "\n"
 
 
-def _line(run: Run, failures: Mapping[str, str]) -> str:
+def _line(run: SweepRun, failures: Mapping[str, str]) -> str:
     ended = f"failed: {failures[run.name]}, see `{run.log}`" if run.name in failures else "finished"
     return f"`{run.name}`, {ended}: `asrsparse train {shlex.join(run.overrides)}`"

@@ -207,3 +207,9 @@ def test_silent_babble_is_refused(tmp_path):
         ValueError, match=r"babble_train\.flac is silent or has several channels, allowed is noise of one channel"
     ):
         mixed(noise_from(tmp_path / "babble_train.flac"))
+
+
+def test_the_noise_of_ratios_without_a_name_is_known():
+    from asrsparse.scoring.decodings import BABBLE
+
+    assert BABBLE in NOISE_TYPES

@@ -13,6 +13,7 @@ from asrsparse.decoding.decode import decode, noise_of
 from asrsparse.files import read_json
 from asrsparse.models.builders import build_model
 from asrsparse.models.weight_files import save_weights
+from asrsparse.scoring.decodings import condition_of
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def trained(tiny_corpus):
 
 def test_noise_is_the_same_in_any_batch(tiny_corpus, trained):
     tokenizer, cuts, _ = trained
-    dataset = BatchDataset(tokenizer.encode, noise=noise_of(tiny_corpus / "cuts", 2.5))
+    dataset = BatchDataset(tokenizer.encode, noise=noise_of(tiny_corpus / "cuts", condition_of(2.5)))
     batch = dataset[CutSet.from_cuts(cuts)]
     for cut, mixed, length in zip(cuts, batch.audio, batch.audio_lens, strict=True):
         assert torch.equal(dataset[CutSet.from_cuts([cut])].audio[0], mixed[:length])

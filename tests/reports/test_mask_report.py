@@ -11,7 +11,7 @@ from asrsparse.cli import main
 from asrsparse.config import CONF_DIR, build, compose_config
 from asrsparse.files import write_json
 from asrsparse.reports.mask_report import regime_of, report_masks, to_table
-from asrsparse.reports.masked_run import read_run
+from asrsparse.reports.masked_run import read_masked_run
 from asrsparse.scoring.alignment import Utterance
 from asrsparse.scoring.bootstrap import Bootstrap
 from asrsparse.scoring.score import score
@@ -43,7 +43,7 @@ def test_rows_hold_what_the_run_and_its_stages_left(recipe_dir):
     assert masked.density_masked_end == 0.5
     assert masked.density_masked_mean == pytest.approx((1.0 + 0.6 + 0.5 + 0.5) / 4)
     assert masked.density_all_end == pytest.approx(1 - 0.5 * 300 / 500)
-    assert masked.flops_effective == pytest.approx(read_run(recipe_dir / "masked").flops_effective)
+    assert masked.flops_effective == pytest.approx(read_masked_run(recipe_dir / "masked").flops_effective)
     written = json.loads((recipe_dir / "baseline" / "decode_test_greedy" / "score.json").read_text())
     kept = {key: written[key] for key in ("wer", "ci_low", "ci_high")}
     assert baseline.scores == [{"decoding": "test_greedy", **kept}]

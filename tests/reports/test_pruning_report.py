@@ -8,7 +8,7 @@ from micro import MICRO
 
 from asrsparse.cli import main
 from asrsparse.config import compose_config
-from asrsparse.reports.pruning_report import read_run, report_pruning
+from asrsparse.reports.pruning_report import read_pruned_run, report_pruning
 from asrsparse.training.train import train
 
 EARLY = ["segments.final_epochs=0", "segments.keep_ratio=0.6"]
@@ -28,7 +28,7 @@ def recipe_dir(tmp_path_factory, tiny_corpus):
 
 
 def test_a_run_is_read_as_it_was_trained(recipe_dir):
-    run = read_run(recipe_dir / "easy")
+    run = read_pruned_run(recipe_dir / "easy")
     whole = run.durations.sum() / 3600
     assert run.kept_hours[0] == pytest.approx(whole)
     assert run.kept_hours[1:] == [pytest.approx(0.7 * whole, rel=0.1)] * 2
@@ -40,7 +40,7 @@ def test_a_run_is_read_as_it_was_trained(recipe_dir):
 
 
 def test_what_segments_leave_out_is_not_heard(recipe_dir):
-    run = read_run(recipe_dir / "blank")
+    run = read_pruned_run(recipe_dir / "blank")
     heard = np.diff(run.hours_heard, prepend=0.0)
     assert heard[0] == pytest.approx(run.kept_hours[0], rel=1e-4)  # the first visit is whole
     assert heard[2] < 0.95 * run.kept_hours[2]
@@ -75,7 +75,7 @@ def test_a_damaged_file_is_named(recipe_dir, tmp_path):
     (tmp_path / "run" / "pruning").mkdir(parents=True)
     (tmp_path / "run" / "pruning" / "epoch_000.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(ValueError, match=r"epoch_000.parquet is no file that `asrsparse train` wrote"):
-        read_run(tmp_path / "run")
+        read_pruned_run(tmp_path / "run")
 
 
 def test_a_file_of_an_older_version_is_named(tmp_path):
@@ -83,4 +83,4 @@ def test_a_file_of_an_older_version_is_named(tmp_path):
     table = pa.table({"duration": [1.0], "kept": [True], "score": [0.0], "last_seen": [0]})
     pq.write_table(table, tmp_path / "run" / "pruning" / "epoch_000.parquet")
     with pytest.raises(ValueError, match=r"epoch_000.parquet has no column times_seen: an older version wrote it"):
-        read_run(tmp_path / "run")
+        read_pruned_run(tmp_path / "run")

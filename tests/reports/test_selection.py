@@ -1,4 +1,4 @@
-"""What a report shows: finished runs, each once, in the order of the recipe; what is left out is said."""
+"""What a report shows: finished runs, each once, in the order of the recipe; runs that are left out are named."""
 
 import logging
 
@@ -40,12 +40,12 @@ def test_runs_of_several_recipes_have_the_name_of_theirs(exp_dir):
 
 
 def test_a_run_is_named_once(exp_dir):
-    with pytest.raises(ValueError, match=r"mini/a stands in the report twice\. Name each run once"):
+    with pytest.raises(ValueError, match=r"got .*mini/a twice, allowed is once\. Name each run once"):
         select_runs([exp_dir, exp_dir / "a"])
-    with pytest.raises(ValueError, match="stands in the report twice"):
+    with pytest.raises(ValueError, match="twice, allowed is once"):
         select_systems(exp_dir, ["a", "b", "a"], "greedy", ["test"])
     (exp_dir / "link").symlink_to(exp_dir / "a")
-    with pytest.raises(ValueError, match="stands in the report twice"):
+    with pytest.raises(ValueError, match="twice, allowed is once"):
         select_runs([exp_dir / "link", exp_dir / "a"])
 
 

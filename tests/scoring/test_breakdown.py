@@ -11,6 +11,7 @@ from asrsparse.files import read_json
 from asrsparse.scoring.alignment import Utterance, pooled
 from asrsparse.scoring.bootstrap import Bootstrap
 from asrsparse.scoring.breakdown import break_down, to_json, to_table
+from asrsparse.scoring.decodings import CLEAN, condition_of
 from asrsparse.scoring.score import score
 from asrsparse.scoring.trn_files import write_decoded
 
@@ -36,10 +37,10 @@ def test_groups_hold_every_utterance_once(tmp_path):
 
 def test_rates_and_intervals_are_those_of_the_group(tmp_path):
     (made,) = break_down([make(tmp_path / "run" / "decode_test_greedy", decoded(0.2))])
-    whole, scores = made.groups[0].rates["clean"], read_json(tmp_path / "run" / "decode_test_greedy" / "score.json")
+    whole, scores = made.groups[0].rates[CLEAN], read_json(tmp_path / "run" / "decode_test_greedy" / "score.json")
     assert (whole.wer, whole.ci_low, whole.ci_high) == (scores["wer"], scores["ci_low"], scores["ci_high"])
     for group in (group for group in made.groups if group.by == "speaker"):
-        rate, members = group.rates["clean"], [u for u in decoded(0.2) if u.speaker == group.name]
+        rate, members = group.rates[CLEAN], [u for u in decoded(0.2) if u.speaker == group.name]
         assert rate.wer == pooled(u.word_errors for u in members).rate
         assert rate.ci_low <= rate.wer <= rate.ci_high
         assert rate.ci_high - rate.ci_low > whole.ci_high - whole.ci_low
@@ -73,25 +74,28 @@ def test_ratios_of_noise_stand_side_by_side_from_quiet_to_loud(tmp_path):
     make(run / "decode_test_greedy", decoded(0.1))
     make(run / "decode_dev_greedy", decoded(0.1))
     made = {one.decoding: one for one in break_down([run])}
-    assert {name: one.snrs for name, one in made.items()} == {
+    assert {name: [condition.snr for condition in one.conditions] for name, one in made.items()} == {
         "decode_dev_greedy": ["clean"],
         "decode_test_greedy": ["clean", 12.5, -2.5],
     }
     assert break_down([run / "decode_dev_greedy"]) == [made["decode_dev_greedy"]]
     whole = made["decode_test_greedy"].groups[0]
-    assert whole.rates["clean"].wer < whole.rates[12.5].wer < whole.rates[-2.5].wer
+    assert whole.rates[CLEAN].wer < whole.rates[condition_of(12.5)].wer < whole.rates[condition_of(-2.5)].wer
     text = show(made["decode_test_greedy"])
     assert "clean 12.5 dB -2.5 dB" in text
-    assert f"{100 * whole.rates[-2.5].wer:.1f} [" in text
+    assert f"{100 * whole.rates[condition_of(-2.5)].wer:.1f} [" in text
     (kept,) = [
         one for one in json.loads(json.dumps(to_json(list(made.values())))) if one["decoding"] == "decode_test_greedy"
     ]
-    assert kept["groups"][0]["rates"]["-2.5"]["wer"] == whole.rates[-2.5].wer
+    assert list(kept) == ["run", "decoding", "snrs", "groups"]
+    assert kept["snrs"] == ["clean", 12.5, -2.5]
+    assert list(kept["groups"][0]) == ["by", "name", "utterances", "words", "rates"]
+    assert kept["groups"][0]["rates"]["-2.5"]["wer"] == whole.rates[condition_of(-2.5)].wer
 
 
 def test_speakers_have_intervals_even_where_speakers_are_drawn(tmp_path):
     (made,) = break_down([make(tmp_path / "decode_test", decoded(0.2), Bootstrap(300, unit="speaker"))])
-    assert all(group.rates["clean"].ci_low < group.rates["clean"].ci_high for group in made.groups)
+    assert all(group.rates[CLEAN].ci_low < group.rates[CLEAN].ci_high for group in made.groups)
 
 
 def test_noise_on_other_utterances_is_refused(tmp_path):

@@ -154,18 +154,24 @@ def test_what_cannot_be_compared_is_named(tmp_path, runs):
     shorter = make(tmp_path / "shorter", decoded(0.1)[:-1])
     with pytest.raises(ValueError, match=r"shorter cannot be compared: .*1 only in .*\(119\)"):
         compare_folders([runs[0] / "decode_test_greedy", shorter])
-    with pytest.raises(ValueError, match=r"Margin: got -1, allowed are 0 and more"):
+    with pytest.raises(ValueError, match=r"^value: got -0\.01, allowed are 0 and more"):
         Margin(-0.01)
 
 
 def test_folders_that_were_not_scored_or_have_changed_are_named(tmp_path, runs):
     folders = [run / "decode_test_greedy" for run in runs]
     write_decoded(folders[1], decoded(0.4))
-    with pytest.raises(ValueError, match=r"score\.json has WER .*, which have changed since\. Run `asrsparse score`"):
+    with pytest.raises(
+        ValueError, match=r"score\.json has WER .*, which have changed since\. Run `asrsparse score recipe="
+    ):
         compare_folders(folders)
     (folders[1] / "score.json").write_text('{"wer": 0.1, "ci_low": 0, "ci_high": 1}')
-    with pytest.raises(ValueError, match=r"score\.json has no bootstrap, normaliser: another version wrote it"):
+    with pytest.raises(
+        ValueError, match=r"score\.json has no cer, .*, bootstrap, normaliser\. Another version wrote it\?"
+    ):
         compare_folders(folders)
     (folders[1] / "score.json").unlink()
-    with pytest.raises(ValueError, match=r"No .*score\.json\. Run `asrsparse score` for this system"):
+    with pytest.raises(
+        ValueError, match=r"No .*score\.json: the stage `score` has not finished\. Run `asrsparse score recipe="
+    ):
         compare_folders(folders)

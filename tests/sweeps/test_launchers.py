@@ -46,9 +46,9 @@ def test_a_command_that_fails_is_the_last(tmp_path):
 
 def test_nobody_works_beside_what_still_runs(tmp_path):
     first = Work([SLEEP], tmp_path / "log")
-    started = Local().start([first])
+    started = Local(jobs=1, gpus=None).start([first])
     wait_for(first.log)
-    with pytest.raises(RuntimeError, match="another process is at work on it"):
+    with pytest.raises(RuntimeError, match="another process runs the same commands"):
         Work([say("two")], tmp_path / "log")()
     first.stop()
     assert str(started[0].exception()) == "stopped"
@@ -57,7 +57,7 @@ def test_nobody_works_beside_what_still_runs(tmp_path):
 
 def test_local_runs_all_and_gives_each_the_reason_of_its_own(tmp_path):
     works = [Work([say(str(n), status=n)], tmp_path / str(n) / "log") for n in range(3)]
-    found = errors(Local(jobs=2).start(works))
+    found = errors(Local(jobs=2, gpus=None).start(works))
     assert [str(error) for error in found] == ["None", "ended with status 1", "ended with status 2"]
 
 
@@ -70,7 +70,7 @@ def test_each_run_has_a_gpu_for_itself(tmp_path):
 
 def test_stopping_ends_what_runs_and_starts_nothing_more(tmp_path):
     works = [Work([SLEEP, say("next")], tmp_path / str(n)) for n in range(3)]
-    launcher = Local(jobs=1)
+    launcher = Local(jobs=1, gpus=None)
     started = launcher.start(works)
     wait_for(works[0].log)
     launcher.stop()
@@ -83,8 +83,8 @@ def test_stopping_ends_what_runs_and_starts_nothing_more(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"jobs": 0}, "sweep.jobs: got 0, allowed is at least 1"),
-        ({"jobs": 2, "gpus": [0]}, "sweep.launcher.gpus: got 1 for sweep.jobs=2; allowed is one for each"),
+        ({"jobs": 0, "gpus": None}, r"^jobs: got 0, allowed are 1 and more"),
+        ({"jobs": 2, "gpus": [0]}, r"^gpus: got 1 of them for jobs=2, allowed is one for each"),
     ],
 )
 def test_local_refuses_what_could_not_run(arguments, message):
@@ -95,7 +95,7 @@ def test_local_refuses_what_could_not_run(arguments, message):
 def test_submitit_runs_the_same_work(tmp_path):
     pytest.importorskip("submitit")
     works = [Work([say("in", "a", "job"), say("two", status=n)], tmp_path / str(n) / "log") for n in range(2)]
-    launcher = Submitit(tmp_path / "jobs", cluster="local", timeout_min=5)
+    launcher = Submitit(tmp_path / "jobs", cluster="local", jobs=2, timeout_min=5)
     found = errors(launcher.start(works))
     assert found[0] is None
     assert "ended with status 1" in str(found[1])
@@ -105,7 +105,7 @@ def test_submitit_runs_the_same_work(tmp_path):
 def test_a_job_that_must_leave_stops_its_command_and_is_queued_as_it_was(tmp_path):
     pytest.importorskip("submitit")
     work = Work([SLEEP], tmp_path / "log")
-    started = Local().start([work])
+    started = Local(jobs=1, gpus=None).start([work])
     wait_for(work.log)
     again = work.checkpoint()
     assert str(started[0].exception()) == "stopped"
@@ -118,7 +118,7 @@ def test_a_job_that_must_leave_stops_its_command_and_is_queued_as_it_was(tmp_pat
     [
         (
             {"cluster": "local", "timeout_min": "long"},
-            'sweep.launcher: submitit says: Parameter "timeout_min" expected',
+            'sweep.launcher: submitit refuses it: Parameter "timeout_min" expected',
         ),
         ({"cluster": "local", "slurm_speed": 3}, "Unknown argument 'speed' for executor 'slurm'"),
         ({"cluster": "slurm"}, 'Could not detect "srun"'),
@@ -129,10 +129,10 @@ def test_what_submitit_refuses_is_the_users_mistake(tmp_path, monkeypatch, argum
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", os.devnull)
     with pytest.raises(ValueError, match=message):
-        Submitit(tmp_path, **arguments)
+        Submitit(tmp_path, jobs=1, **arguments)
 
 
 def test_a_missing_submitit_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(ValueError, match=r"needs the package submitit: pip install 'asrsparse\[slurm\]'"):
-        Submitit(tmp_path)
+    with pytest.raises(ValueError, match=r"needs the package submitit\. Run: pip install 'asrsparse\[recipes\]'"):
+        Submitit(tmp_path, cluster="slurm", jobs=1)

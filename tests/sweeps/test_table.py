@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from test_report import make_system
+from scored_runs import make_system
 
 from asrsparse.reports.report import report
 from asrsparse.sweeps.combinations import combine

@@ -15,7 +15,7 @@ from asrsparse.config import compose_config
 from asrsparse.files import read_json
 from asrsparse.masks import LearnedMask, SparseMasks
 from asrsparse.masks.layers import maskable_layers
-from asrsparse.reports.masked_run import read_run
+from asrsparse.reports.masked_run import read_masked_run
 from asrsparse.training.lightning_module import ASRLightningModule
 from asrsparse.training.mask_log import NUM_BINS, MaskLog, changed_share, measure, packed_bits, weight_histograms
 from asrsparse.training.train import train
@@ -219,7 +219,7 @@ def test_changed_bits_are_counted_as_they_differ(pairs):
 
 def test_the_report_reads_what_the_log_wrote(trained):
     system, run_dir = trained
-    run = read_run(run_dir)
+    run = read_masked_run(run_dir)
     assert len(run.steps) == 9
     assert len(run.histograms) == EPOCHS
     assert (run.flops_effective < run.flops_dense) == (system == "learned")
