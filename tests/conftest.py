@@ -39,11 +39,11 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def seeing_corpus(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def audiovisual_corpus(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny corpus with a drawn video for each utterance."""
     from drawn_videos import add_videos
 
-    data_dir = tmp_path_factory.mktemp("seeing_corpus") / "data"
+    data_dir = tmp_path_factory.mktemp("audiovisual_corpus") / "data"
     add_videos(tiny_corpus, data_dir)
     return data_dir
 

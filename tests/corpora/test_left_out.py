@@ -63,5 +63,7 @@ def test_all_utterances_left_out_stop_the_run_whatever_the_share():
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_outside_0_to_1_is_refused(share):
-    with pytest.raises(ValueError, match=rf"max_share of dev cuts: got {share}, allowed are shares in \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=rf"corpus\.max_left_out: got {share} for dev cuts, allowed are shares in \[0, 1\]"
+    ):
         LeftOut("dev cuts", max_share=share)

@@ -63,9 +63,7 @@ def test_what_a_list_names_and_is_not_there_is_left_out(corpus):
 
 
 def test_another_folder_names_layout_and_the_form_of_the_bbc(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"is not LRS2\. Expected are mvlrs_v1/main/.*BBC hands LRS2 out .*form: https"
-    ):
+    with pytest.raises(ValueError, match=r"is not LRS2\. Expected are mvlrs_v1/main/.*BBC gives LRS2 .*form: https"):
         find_splits(tmp_path)
 
 

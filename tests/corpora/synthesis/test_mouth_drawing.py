@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrsparse.corpora.synthesis import mouth_drawing
-from asrsparse.corpora.synthesis.mouth_drawing import SIZE, draw_mouths, face_of
+from asrsparse.corpora.synthesis.mouth_drawing import SIZE, draw_mouth_region, face_of
 from asrsparse.corpora.synthesis.speech import Interval
 from asrsparse.corpora.synthesis.visemes import GLIDES, VISEMES
 
@@ -20,7 +20,7 @@ PHONES = sorted({phone for viseme in VISEMES.values() for phone in viseme.phones
 def draw(*phones: str, speaker: str = "alan", seconds: float = 0.3, seed: Any = 0, num_frames: int = 25) -> np.ndarray:
     """The mouth of a speaker who says the phones, from 0.2 s on."""
     intervals = [Interval(phone, 0.2 + number * seconds, seconds) for number, phone in enumerate(phones)]
-    return draw_mouths(intervals, num_frames, face_of(speaker), np.random.default_rng(seed))
+    return draw_mouth_region(intervals, num_frames, face_of(speaker), np.random.default_rng(seed))
 
 
 def middle(phone: str, speaker: str) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_teeth_are_seen(phone, speaker):
 
 def test_frame_v_shows_the_mouth_in_its_middle():
     open_at_once = [Interval("m", 0.0, 0.4), Interval("a", 0.4, 0.4)]
-    frames = draw_mouths(open_at_once, 20, face_of("alan"), np.random.default_rng(0))
+    frames = draw_mouth_region(open_at_once, 20, face_of("alan"), np.random.default_rng(0))
     area = [dark(frame).sum() for frame in frames]
     steepest = int(np.argmax(np.diff(area)))
     assert steepest in (9, 10)  # from frame 9 (0.38 s) to 10 (0.42 s), and a little later, for /m/ is stronger
@@ -114,6 +114,6 @@ def test_the_head_moves_slowly_and_stays_in_the_picture():
 def test_any_phones_give_pictures(phones, num_frames, speaker, seed):
     starts = np.cumsum([0.0, *(seconds for _, seconds in phones)])
     intervals = [Interval(phone, start, s) for (phone, s), start in zip(phones, starts, strict=False)]
-    frames = draw_mouths(intervals, num_frames, face_of(speaker), np.random.default_rng(seed))
+    frames = draw_mouth_region(intervals, num_frames, face_of(speaker), np.random.default_rng(seed))
     assert (frames.shape, frames.dtype) == ((num_frames, SIZE, SIZE), np.uint8)
     assert (frames.std(axis=(1, 2)) > 3).all()

@@ -11,7 +11,7 @@ from asrsparse.corpora.mini import read_grammar, read_speakers
 from asrsparse.corpora.synthesis.speech import Interval, Voice, synthesize
 from asrsparse.corpora.synthesis.visemes import GLIDES, REST, VISEMES, Pose, mouth_poses, visemes_of
 
-SHIPPED = Path(__file__).parents[1] / "data" / "mini"
+SHIPPED = Path(__file__).parents[3] / "data" / "mini"
 PHONES = sorted({phone for viseme in VISEMES.values() for phone in viseme.phones.split()} | GLIDES.keys())
 
 
