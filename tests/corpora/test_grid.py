@@ -80,7 +80,7 @@ def test_splits_have_about_their_shares_over_all_sentences_of_the_grammar():
     assert splits.count("test") / len(names) == pytest.approx(0.11, abs=0.005)
 
 
-def test_all_talkers_that_are_there_are_taken_and_a_sentence_keeps_its_split(corpus):
+def test_all_talkers_are_used_and_a_sentence_keeps_its_split(corpus):
     add(corpus, "s10", "bbaf2n")
     write_video(corpus / "s2" / "video" / "mpg_6000" / "bbaz4n.mpg")  # the older archives' layout
     write_alignment(corpus, "s2", "bbaz4n")
@@ -89,7 +89,7 @@ def test_all_talkers_that_are_there_are_taken_and_a_sentence_keeps_its_split(cor
     assert [segment.id for segment in test] == ["s1-bbaz4n", "s2-bbaz4n"]
 
 
-def test_mp4_is_taken_too_and_other_files_are_not(corpus):
+def test_mp4_is_read_and_other_files_are_not(corpus):
     write_video(corpus / "s2" / "bbaf2n.mp4")
     write_alignment(corpus, "s2", "bbaf2n")
     (corpus / "s2" / "._bbaf2n.mpg").write_bytes(b"what macOS leaves in archives")
@@ -126,7 +126,7 @@ def test_a_second_call_does_nothing(corpus):
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
-def test_a_talker_who_is_added_later_is_taken_and_finished_audio_is_kept(corpus):
+def test_a_talker_who_is_added_later_is_prepared_and_finished_audio_is_kept(corpus):
     prepare(corpus)
     flac = corpus.parent / "prepared" / "audio" / "s1" / "bbaf2n.flac"
     before = flac.stat().st_mtime_ns
@@ -145,7 +145,7 @@ def test_a_damaged_frame_has_no_effect_on_the_audio(corpus):
     assert "s2-bbaf2n" in prepare(corpus, max_left_out=0.0)
 
 
-def test_a_file_without_its_last_packets_counts_while_its_words_are_there(corpus):
+def test_a_file_without_its_last_packets_is_used_if_its_words_are_there(corpus):
     video = corpus / "s1" / "bbaf2n.mpg"
     whole = decode_audio(video)
     video.write_bytes(video.read_bytes()[: int(0.93 * video.stat().st_size)])
@@ -336,13 +336,13 @@ def test_download_unpacks_the_talkers_and_alignments(tmp_path, zenodo):
     assert not list((tmp_path / "grid").glob("*.zip"))
 
 
-def test_download_does_not_fetch_again(tmp_path, zenodo):
+def test_existing_files_are_not_downloaded_again(tmp_path, zenodo):
     download_grid(tmp_path / "grid", ["s1"], with_audio_25k=False)
     download_grid(tmp_path / "grid", ["s1", "s2"], with_audio_25k=False)
     assert zenodo == ["alignments.zip", "s1.zip", "s2.zip"]
 
 
-def test_download_takes_archives_that_are_there_and_goes_on_with_half_ones(tmp_path, zenodo):
+def test_existing_archives_are_used_and_incomplete_ones_continued(tmp_path, zenodo):
     whole = (tmp_path / "server" / "alignments.zip").read_bytes()
     (tmp_path / "grid").mkdir()
     (tmp_path / "grid" / "alignments.zip").write_bytes(whole)

@@ -62,7 +62,7 @@ def test_directories_have_any_names_and_paths_are_relative_to_the_current_folder
     assert set(prepare(corpus, train="train_si284", test_splits=["eval92"])) == {"train", "dev", "eval92"}
 
 
-def test_segments_are_cut_out_of_their_recordings(corpus):
+def test_segments_become_cuts_of_their_recordings(corpus):
     long = write_tone(corpus / "call.wav", seconds=5.0)
     (corpus / "dev" / "wav.scp").write_text(f"call {long}\n")
     (corpus / "dev" / "segments").write_text("bert-0 call 0.5 1.75\nbert-1 call 2 3\nbert-2 call 4 5.3\n")
@@ -94,7 +94,7 @@ def test_utterances_that_cannot_be_used_are_named_with_their_lines(corpus):
     }
 
 
-def test_a_segment_far_behind_its_recording_is_left_out(corpus):
+def test_a_segment_long_after_its_recording_is_left_out(corpus):
     (corpus / "dev" / "wav.scp").write_text(f"call {write_tone(corpus / 'call.wav', seconds=5.0)}\n")
     (corpus / "dev" / "segments").write_text("bert-0 call 0.5 1.75\nbert-1 call 2 3\nbert-2 call 4 5.6\n")
     prepare(corpus, max_left_out=0.4)
@@ -145,7 +145,7 @@ def test_an_unknown_kind_of_video_and_a_missing_file_are_refused(corpus):
         prepare(corpus, video="mouth_regions")
 
 
-def test_warnings_of_the_validation_are_said(corpus, caplog):
+def test_warnings_of_the_validation_are_logged(corpus, caplog):
     with caplog.at_level(logging.WARNING):
         prepare(corpus)
     assert "all utterances are of one speaker" in caplog.text

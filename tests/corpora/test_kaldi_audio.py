@@ -111,7 +111,7 @@ def test_ids_cannot_lead_out_of_the_folder(corpus):
 
 
 @pytest.mark.parametrize("value", ["-", "~/a.wav", "| cat", ""])
-def test_what_is_no_path_is_refused(corpus, value):
+def test_an_invalid_entry_is_refused(corpus, value):
     path = use(corpus, value)
     with pytest.raises(ValueError, match=rf"{path}:1: got .*, expected a path, a place in an archive or a command"):
         prepare(corpus)

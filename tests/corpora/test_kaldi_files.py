@@ -1,4 +1,4 @@
-"""What Kaldi's own validation refuses, and what it lets pass; each error with file and line."""
+"""Tests `corpora.kaldi_files`: what Kaldi's own validation refuses and allows; each error names file and line."""
 
 import logging
 import re
@@ -77,7 +77,7 @@ def test_segments_are_read_and_paths_may_have_spaces(tmp_path):
         ({"video_scp": "c-1 x.mp4\n"}, "video.scp:1: 'c-1' is not in .*wav.scp"),
     ],
 )
-def test_what_is_wrong_is_said_with_file_and_line(tmp_path, files, message):
+def test_a_wrong_file_is_refused_with_file_and_line(tmp_path, files, message):
     with pytest.raises(ValueError, match=message):
         read(tmp_path, **files)
 
@@ -96,7 +96,7 @@ def test_what_is_wrong_is_said_with_file_and_line(tmp_path, files, message):
         ("a-3 call1 1 2", "utt2spk:2: 'a-2' is not in .*segments"),
     ],
 )
-def test_segments_that_cannot_be(tmp_path, second, message):
+def test_impossible_segments_are_refused(tmp_path, second, message):
     lines = CALLS["segments"].splitlines()
     files = CALLS | {"segments": f"{lines[0]}\n{second}\n{lines[2]}\n"}
     with pytest.raises(ValueError, match=message):
@@ -141,7 +141,7 @@ VALUES = st.text(st.sampled_from("ab é\u4e00|:-"), max_size=12).map(lambda text
 
 
 @given(st.dictionaries(IDS, VALUES, min_size=1, max_size=8))
-def test_sorted_tables_come_back_and_others_are_refused(tmp_path_factory, table):
+def test_sorted_tables_are_read_and_others_are_refused(tmp_path_factory, table):
     path = tmp_path_factory.getbasetemp() / "table"
     names = sorted(table, key=str.encode)
     lines = [f"{name} {table[name]}".rstrip(" ") + "\n" for name in names]

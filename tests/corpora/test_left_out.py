@@ -5,7 +5,7 @@ import pytest
 from asrsparse.corpora.left_out import LeftOut
 
 
-def test_nothing_left_out_is_no_news(caplog):
+def test_nothing_is_logged_if_nothing_is_left_out(caplog):
     LeftOut("train cuts").close(10)
     assert caplog.records == []
 

@@ -80,7 +80,7 @@ def test_data_that_an_earlier_version_prepared_are_not_prepared_again(corpus):
     assert completed.stat().st_mtime_ns == before
 
 
-def test_what_cannot_be_used_is_named_counted_and_left_out(corpus, caplog):
+def test_unusable_utterances_are_named_counted_and_left_out(corpus, caplog):
     empty, gone = first_of(corpus, "test-clean"), first_of(corpus, "test-other")
     empty.write_bytes(b"")
     gone.unlink()
@@ -103,7 +103,7 @@ def test_a_line_that_names_no_file_of_the_corpus_is_refused(corpus, line):
         prepare(corpus)
 
 
-def test_a_part_that_is_not_there_is_named(corpus):
+def test_a_missing_subset_is_named(corpus):
     (corpus / "LibriSpeech" / "train-other-500").rename(corpus / "elsewhere")
     with pytest.raises(
         ValueError, match=r"LibriSpeech does not hold train-other-500\. Expected are .*corpus\.download=true"
@@ -125,7 +125,7 @@ def test_wrong_arguments_are_refused(corpus, arguments, message):
         prepare(corpus, **arguments)
 
 
-def test_only_what_is_not_there_is_downloaded(corpus, monkeypatch):
+def test_only_missing_subsets_are_downloaded(corpus, monkeypatch):
     """lhotse deletes the folder of a subset that it has not unpacked itself: it must not see those of the user."""
     asked = []
     monkeypatch.setattr(

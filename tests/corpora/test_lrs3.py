@@ -60,13 +60,13 @@ def test_text_words_and_talker_are_those_of_the_text_file(corpus):
     assert [(w.symbol, w.start, w.end) for w in segment.alignment["word"][:2]] == [("SO", 0.1, 0.4), ("WHAT", 0.6, 0.9)]
 
 
-def test_files_lie_by_part_and_talker(corpus):
+def test_files_are_stored_by_subset_and_talker(corpus):
     prepare(corpus)
     for folder, suffix in (("audio", "flac"), ("video", "mp4")):
         assert (corpus.parent / "prepared" / folder / f"test/0Fi83BHQsMA/00002.{suffix}").is_file()
 
 
-def test_a_long_clip_of_pretrain_is_cut_at_words_and_others_are_not(corpus):
+def test_a_long_clip_of_pretrain_is_split_between_words_and_others_are_not(corpus):
     write_clip(corpus / "test/0Fi83BHQsMA/00003", spoken(3.0))
     made = prepare(corpus, max_seconds=2.0)
     segments = [s for s in made["train"] if s.id.startswith("pretrain")]
@@ -113,7 +113,7 @@ def test_a_second_call_does_nothing_and_the_detector_does_not_mix_with_landmarks
         prepare(corpus, landmarks_dir=None)
 
 
-def test_a_clip_that_is_added_later_is_taken_and_finished_files_are_kept(corpus):
+def test_a_clip_that_is_added_later_is_prepared_and_finished_files_are_kept(corpus):
     prepare(corpus)
     video = corpus.parent / "prepared/video/test/0Fi83BHQsMA/00002.mp4"
     before = video.stat().st_mtime_ns
@@ -191,7 +191,7 @@ def test_too_many_unusable_clips_stop_the_preparation(corpus, ninth):
 # ---- the folder
 
 
-def test_a_missing_folder_names_layout_and_that_lrs3_is_gone(tmp_path):
+def test_a_missing_folder_names_layout_and_that_lrs3_is_no_longer_distributed(tmp_path):
     with pytest.raises(ValueError, match=r"No folder .*Expected are pretrain/<talk>/\*\.mp4.*no longer distribute it"):
         prepare_lrs3(tmp_path / "nowhere", tmp_path / "prepared")
 

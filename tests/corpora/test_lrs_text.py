@@ -20,7 +20,7 @@ def write(path: Path, text: str | bytes) -> Path:
     return path
 
 
-def test_text_and_words_are_read_and_noises_are_none(tmp_path):
+def test_text_and_words_are_read_without_marks_of_noises(tmp_path):
     transcript = read_transcript(write(tmp_path / "50001.txt", LRS3_TEXT))
     assert transcript.text == "SO WHAT IS IT"
     assert [(word.symbol, word.start, word.end) for word in transcript.words] == [
@@ -95,7 +95,7 @@ def spoken(draw: st.DrawFn) -> tuple[list[AlignmentItem], float]:
 
 
 @given(spoken(), st.floats(1.0, 10.0))
-def test_no_word_is_lost_doubled_or_cut_and_no_segment_is_too_long(clip, max_seconds):
+def test_no_word_is_lost_repeated_or_split_and_no_segment_is_too_long(clip, max_seconds):
     words, duration = clip
     segments = split_at_words(words, duration, max_seconds)
     assert [word for segment in segments for word in segment.words] == words
@@ -135,6 +135,6 @@ def test_a_short_clip_and_one_without_times_stay_whole():
         assert (segment.start, segment.end, segment.words) == (0.0, seconds, given_words)
 
 
-def test_words_that_overlap_are_parted_where_the_later_one_begins():
+def test_words_that_overlap_are_separated_where_the_later_one_begins():
     words = [AlignmentItem("SO", 0.0, 3.0), AlignmentItem("IT", 2.0, 3.0)]
     assert [(s.start, s.end) for s in split_at_words(words, 5.0, 4.0)] == [(0.0, 2.0), (2.0, 5.0)]

@@ -83,7 +83,7 @@ def test_separate_audio_begins_with_the_first_frame(tmp_path):
     assert separate.video.shape == [25, 96, 96]
 
 
-def test_landmarks_say_where_the_mouth_is_and_are_not_mixed_with_the_detector(tmp_path):
+def test_landmarks_give_the_mouth_region_and_are_not_mixed_with_the_detector(tmp_path):
     video = talker(tmp_path / "a.mkv")
     write_json(tmp_path / "a.json", [[90, 70, 48]] * 25)
     write_json(tmp_path / "b.json", [[90, 70, 48]] * 12)

@@ -1,4 +1,4 @@
-"""The mini corpus: the same bytes each time, splits that share nothing, times for each word, done only once."""
+"""Tests `corpora.mini`: the same bytes each time, disjoint splits, times for each word, and one preparation only."""
 
 import itertools
 import shutil
@@ -154,7 +154,7 @@ def test_the_same_bytes_each_time(prepared, grammar_dir, tmp_path):
     assert set(audio(tmp_path / "other").values()).isdisjoint(audio(prepared).values())
 
 
-def test_an_interrupted_run_is_made_anew(prepared, grammar_dir, tmp_path, monkeypatch):
+def test_an_interrupted_preparation_starts_again(prepared, grammar_dir, tmp_path, monkeypatch):
     def interrupted(text, voice):
         if len(audio(tmp_path / "out")) == 4:
             raise KeyboardInterrupt
@@ -194,7 +194,7 @@ def append(path: Path, text: str) -> None:
         *("missing audio", "damaged audio", "missing video", "damaged video"),
     ],
 )
-def test_what_has_changed_is_made_anew(change, prepared, tmp_path, count_syntheses):
+def test_a_change_makes_it_prepare_again(change, prepared, tmp_path, count_syntheses):
     folder = tmp_path / "copy"
     shutil.copytree(prepared, folder)
     change(folder)

@@ -56,14 +56,14 @@ def test_the_tokenizer_is_trained_on_the_training_texts(tmp_path):
     assert set(tokenizer.tokens[3:-1]) == set((TEXT + "lay red").replace(" ", ""))
 
 
-def test_sentencepiece_units_have_the_size_asked_for(tmp_path):
+def test_sentencepiece_has_the_requested_number_of_tokens(tmp_path):
     write_manifests(tmp_path)
     tokenizer = load_tokenizer(prepare(tmp_path, vocab_size=17))
     assert isinstance(tokenizer, SentencePieceTokenizer)
     assert tokenizer.vocab_size == 17
 
 
-def test_the_summary_says_utterances_hours_and_mean_length(tmp_path, caplog):
+def test_the_summary_states_utterances_hours_and_mean_length(tmp_path, caplog):
     write_manifests(tmp_path)
     with caplog.at_level(logging.INFO):
         prepare(tmp_path)
@@ -99,7 +99,7 @@ def test_cuts_that_an_earlier_version_prepared_are_not_prepared_again(tmp_path, 
     assert contents(prepare(tmp_path, vocab_size=vocab_size)) != before
 
 
-def test_other_arguments_manifests_or_a_lost_file_make_it_work_again(tmp_path):
+def test_other_arguments_manifests_or_a_missing_file_make_it_prepare_again(tmp_path):
     write_manifests(tmp_path)
     cuts_dir = prepare(tmp_path)
     assert load_tokenizer(prepare(tmp_path, vocab_size=17)).vocab_size == 17
@@ -109,7 +109,7 @@ def test_other_arguments_manifests_or_a_lost_file_make_it_work_again(tmp_path):
     assert "new" in ids(prepare(tmp_path), "test")
 
 
-def test_a_failed_call_does_not_pass_for_the_call_before_it(tmp_path):
+def test_a_failed_call_does_not_count_as_prepared(tmp_path):
     write_manifests(tmp_path)
     prepare(tmp_path)
     with pytest.raises(ValueError, match="vocab_size"):

@@ -61,13 +61,13 @@ def test_video_that_is_missing_damaged_or_of_another_length_is_left_out(tmp_path
     assert reasons["shorter"] == "audio and video differ in length: 34 frames of video, 1.50 s need 38"
 
 
-def test_audio_is_not_looked_at_if_so_asked(tmp_path):
+def test_audio_is_not_decoded_if_that_is_switched_off(tmp_path):
     write_manifests(tmp_path)
     garble(tmp_path / "audio" / "train-2.flac")
     assert len(ids(prepare(tmp_path, decode_audio=False), "train")) == 4
 
 
-def test_damage_in_one_split_says_nothing_of_the_same_id_in_another(tmp_path):
+def test_damage_in_one_split_does_not_concern_the_same_id_in_another(tmp_path):
     write_manifests(tmp_path, ("train", "dev"))
     recording = write_audio(tmp_path / "other" / "dev-1.flac", 1.5)
     segments = [SupervisionSegment("dev-1", "dev-1", start=0.0, duration=1.5, text=TEXT)]

@@ -1,4 +1,4 @@
-"""A contact sheet shows random frames of random videos, the same ones for the same seed."""
+"""Tests `video.contact_sheet`: random frames of random videos, the same ones for the same seed."""
 
 import cv2
 import numpy as np
@@ -32,7 +32,7 @@ def test_all_videos_are_shown_once_in_rows_of_ten_with_captions(tmp_path, videos
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".png"] == ["sheet.png"]
 
 
-def test_the_seed_chooses(tmp_path, videos):
+def test_the_seed_determines_the_choice(tmp_path, videos):
     first, again, other = (sheet(tmp_path, videos, num_frames=4, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)

@@ -29,7 +29,7 @@ def moving(num_frames: int = 20, size: int = 32) -> np.ndarray:
     return frames
 
 
-def test_frames_come_back_as_they_were(tmp_path):
+def test_frames_are_read_as_they_were_written(tmp_path):
     write_video(tmp_path / "a.mp4", moving())
     read = read_video(tmp_path / "a.mp4")
     assert read.shape == (20, 32, 32)
@@ -48,7 +48,7 @@ write_video(Path(sys.argv[1]), draw_mouth_region(phones, 40, face_of("paul"), np
 """
 
 
-def test_the_same_bytes_whatever_was_in_memory_before(tmp_path):
+def test_the_bytes_do_not_depend_on_earlier_memory_contents(tmp_path):
     digests = set()
     for filling in ("1", "170"):  # glibc puts it into all memory that it hands out
         path = tmp_path / f"{filling}.mp4"
@@ -133,7 +133,7 @@ def shown(path, **arguments) -> np.ndarray:
     return np.array([number for number, _ in resampled_frames(path, **arguments)])
 
 
-def test_a_video_of_25_frames_a_second_is_taken_as_it_is(tmp_path):
+def test_a_video_of_25_frames_a_second_is_not_resampled(tmp_path):
     frames = moving(20)
     read = list(resampled_frames(write_video_file(tmp_path / "a.mp4", frames)))
     assert [number for number, _ in read] == list(range(20))
@@ -208,7 +208,7 @@ def test_a_damaged_frame_is_replaced_by_the_one_before_it(tmp_path):
     assert len(shown(path)) == 25
 
 
-def test_a_file_that_was_cut_off_is_refused_though_its_beginning_decodes(tmp_path):
+def test_a_truncated_file_is_refused_though_its_beginning_decodes(tmp_path):
     path = write_video_file(tmp_path / "a.mp4", np.random.default_rng(0).integers(0, 255, (50, 64, 64), dtype=np.uint8))
     faststart(path, tmp_path / "b.mp4")
     content = (tmp_path / "b.mp4").read_bytes()

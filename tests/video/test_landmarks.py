@@ -1,4 +1,4 @@
-"""Landmark files: each layout gives the square to cut, and nothing else is read."""
+"""Tests `video.landmarks`: each layout gives the square to crop, and other files are refused."""
 
 import json
 import pickle

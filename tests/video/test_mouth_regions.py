@@ -64,7 +64,7 @@ def test_frames_without_a_face_are_interpolated_up_to_the_limit(tmp_path):
         crop_video(path, max_gap=0.3)
 
 
-def test_landmarks_take_the_place_of_a_detector(tmp_path):
+def test_landmarks_replace_the_detector(tmp_path):
     path, frames = write_squares(tmp_path, [CENTRE] * 30), squares([CENTRE] * 30)
     places = np.tile([90.0, 70.0, 48.0], (30, 1))
     places[10:14] = np.nan
@@ -115,7 +115,7 @@ def test_two_faces_are_refused_and_a_small_one_beside_is_not(tmp_path):
     crop_video(write_video_file(tmp_path / "c.mp4", once))
 
 
-def test_a_video_that_stands_still(tmp_path):
+def test_a_video_without_new_frames(tmp_path):
     times = np.concatenate([np.arange(20), np.arange(60, 80)]) / 25
     path = write_video_file(tmp_path / "a.mp4", squares([CENTRE] * 40), times)
     message = r"video stands still: .*a\.mp4: for 1\.6\d s from 0\.\d\d s on; allowed are 1 s"
@@ -188,13 +188,13 @@ def test_a_steady_motion_is_neither_delayed_nor_shortened():
     np.testing.assert_allclose(smoothed(places)[12:-12], places[12:-12])
 
 
-def test_shaking_is_taken_away():
+def test_shaking_is_removed():
     shaking = 100 + np.random.default_rng(0).normal(size=(200, 3))
     assert np.abs(np.diff(smoothed(shaking), axis=0)).mean() < 0.1 * np.abs(np.diff(shaking, axis=0)).mean()
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60).filter(any), st.integers(0, 1000))
-def test_smoothed_places_are_whole_and_stay_within_those_that_were_found(found, seed):
+def test_smoothed_places_are_complete_and_within_the_range_of_those_found(found, seed):
     places = np.random.default_rng(seed).uniform(10, 200, (len(found), 3))
     places[~np.array(found)] = np.nan
     steady = smoothed(places)

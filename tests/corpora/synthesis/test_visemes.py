@@ -1,4 +1,4 @@
-"""Poses of the mouth: what closes is closed, what rounds is round, and pauses are at rest."""
+"""Tests `synthesis.visemes`: lips close and round with their phones, and are at rest in pauses."""
 
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def test_an_unknown_phone_shows_its_neighbours():
     np.testing.assert_allclose(unknown["opening"], known["opening"], atol=0.15)
 
 
-def test_phones_that_reach_over_the_ends_are_cut_off():
+def test_phones_that_reach_over_the_ends_are_clipped():
     whole = mouth_poses([Interval("a", -0.3, 2.0)], 10)
     np.testing.assert_allclose(whole[3:7], np.broadcast_to(visemes_of("a")[0].pose, (4, 6)))
 
