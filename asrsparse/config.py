@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from asrsparse.old_names import overrides_with_todays_names, with_todays_names
+from asrsparse.old_names import delete_dropped_keys, overrides_with_todays_names, with_todays_names
 
 CONF_DIR = Path(__file__).parent / "conf"
 
@@ -38,6 +38,7 @@ def compose_config(overrides: Sequence[str], conf_dir: Path = CONF_DIR) -> DictC
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_explain(error, overrides, conf_dir)) from None
     OmegaConf.set_struct(config, False)
+    delete_dropped_keys(config, warn=True)
     return config
 
 

@@ -59,12 +59,24 @@ def with_todays_names(config: DictConfig) -> DictConfig:
         value = OmegaConf.select(todays, key, throw_on_resolution_failure=False)
         if isinstance(value, str) and value in new_names:
             OmegaConf.update(todays, key, new_names[value])
-    for dropped in DROPPED:
-        parent, _, key = dropped.rpartition(".")
-        node = OmegaConf.select(todays, parent)
-        if isinstance(node, DictConfig):
-            node.pop(key, None)
+    delete_dropped_keys(todays)
     return todays
+
+
+def delete_dropped_keys(config: DictConfig, warn: bool = False) -> None:
+    """Deletes keys that no longer exist from a configuration, in place.
+
+    Args:
+        config: A saved configuration, or a composed one, which may contain YAML files of the user.
+        warn: Whether to log a warning for each of them.
+    """
+    for dropped, reason in DROPPED.items():
+        parent, _, key = dropped.rpartition(".")
+        node = OmegaConf.select(config, parent)
+        if isinstance(node, DictConfig) and key in node:
+            if warn:
+                logger.warning("%s is not needed, and the next release will refuse it: %s.", dropped, reason)
+            del node[key]
 
 
 def _with_todays_targets(node: Any) -> Any:

@@ -1,7 +1,9 @@
+import shutil
+
 import pytest
 from omegaconf import OmegaConf
 
-from asrsparse.config import compose_config, flatten, read_config
+from asrsparse.config import CONF_DIR, compose_config, flatten, read_config
 from asrsparse.old_names import DROPPED, KEYS, TARGETS, VALUES, overrides_with_todays_names, with_todays_names
 
 
@@ -19,7 +21,7 @@ def test_no_old_target_stands_in_todays_configuration():
 
 
 def test_every_new_key_is_known():
-    from asrsparse.config import CONF_DIR, _known_keys
+    from asrsparse.config import _known_keys
 
     assert {*KEYS.values(), *VALUES} <= set(_known_keys(CONF_DIR))
     assert not set(DROPPED) & set(_known_keys(CONF_DIR))
@@ -66,6 +68,15 @@ def test_a_dropped_option_is_ignored_and_says_so(caplog, tokenizer):
     assert config.corpus.cuts.vocab_size is None
     assert "tokenizer" not in config.corpus.cuts
     assert f"{override} is not needed, and the next release will refuse it: corpus.cuts.vocab_size" in caplog.text
+
+
+def test_a_dropped_option_in_a_yaml_of_the_user_is_ignored_and_says_so(tmp_path, caplog):
+    shutil.copytree(CONF_DIR, tmp_path / "conf")
+    path = tmp_path / "conf" / "corpus" / "mini.yaml"
+    path.write_text(path.read_text().replace("  vocab_size: null", "  tokenizer: char\n  vocab_size: null"))
+    config = compose_config(["recipe=mini"], tmp_path / "conf")
+    assert "tokenizer" not in config.corpus.cuts
+    assert "corpus.cuts.tokenizer is not needed, and the next release will refuse it" in caplog.text
 
 
 def test_a_saved_configuration_is_read_without_a_dropped_option():
