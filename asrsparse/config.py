@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from asrsparse.old_names import overrides_with_todays_names, with_todays_names
+from asrsparse.old_names import delete_dropped_keys, overrides_with_todays_names, with_todays_names
 
 CONF_DIR = Path(__file__).parent / "conf"
 
@@ -55,6 +55,7 @@ def _compose(overrides: Sequence[str], conf_dir: Path) -> DictConfig:
     with initialize_config_dir(str(conf_dir.resolve()), version_base="1.3"):
         config = compose("config", overrides=list(overrides))
     OmegaConf.set_struct(config, False)
+    delete_dropped_keys(config, warn=True)
     return config
 
 

@@ -32,6 +32,12 @@ KEYS: dict[str, str] = {
 }
 """Dotted keys of the configuration: what they were called -> what they are called."""
 
+VALUES = {"corpus.video": {"films": "faces", "mouths": "mouth_regions"}}
+"""Dotted key of today -> the old names of its values -> their new names."""
+
+DROPPED = {"corpus.cuts.tokenizer": "corpus.cuts.vocab_size decides it: null gives characters, a number SentencePiece"}
+"""Dotted keys that no longer exist -> what replaces them."""
+
 
 def with_todays_names(config: DictConfig) -> DictConfig:
     """A saved configuration as this version would have written it.
@@ -53,7 +59,28 @@ def with_todays_names(config: DictConfig) -> DictConfig:
             value = node._get_node(key)  # an interpolation stays one
             del node[key]
             OmegaConf.update(todays, new, value)
+    for key, new_names in VALUES.items():
+        value = OmegaConf.select(todays, key, throw_on_resolution_failure=False)
+        if isinstance(value, str) and value in new_names:
+            OmegaConf.update(todays, key, new_names[value])
+    delete_dropped_keys(todays)
     return todays
+
+
+def delete_dropped_keys(config: DictConfig, warn: bool = False) -> None:
+    """Deletes keys that no longer exist from a configuration, in place.
+
+    Args:
+        config: A saved configuration, or a composed one, which may contain YAML files of the user.
+        warn: Whether to log a warning for each of them.
+    """
+    for dropped, reason in DROPPED.items():
+        parent, _, key = dropped.rpartition(".")
+        node = OmegaConf.select(config, parent)
+        if isinstance(node, DictConfig) and key in node:
+            if warn:
+                logger.warning("%s is not needed, and the next release will refuse it: %s.", dropped, reason)
+            del node[key]
 
 
 def _with_todays_targets(node: Any) -> Any:
@@ -66,19 +93,28 @@ def _with_todays_targets(node: Any) -> Any:
 
 
 def overrides_with_todays_names(overrides: Iterable[str]) -> list[str]:
-    """Overrides whose keys and targets are today's; a warning names each old one.
+    """Overrides whose keys, values and targets are today's, without dropped keys; a warning names each old one.
 
     Example:
         >>> overrides_with_todays_names(["trainer.average._target_=asrsparse.checkpoints.BestEpochs"])
         ['trainer.average._target_=asrsparse.training.checkpoints.BestEpochs']
     """
-    return [_override_with_todays_names(override) for override in overrides]
+    return [_override_with_todays_names(override) for override in overrides if not _is_dropped(override)]
+
+
+def _is_dropped(override: str) -> bool:
+    key = override.partition("=")[0].lstrip("+~")
+    if key in DROPPED:
+        logger.warning("%s is not needed, and the next release will refuse it: %s.", override, DROPPED[key])
+    return key in DROPPED
 
 
 def _override_with_todays_names(override: str) -> str:
     written, equals, value = override.partition("=")
-    key = written.lstrip("+~")
-    todays = f"{written.removesuffix(key)}{KEYS.get(key, key)}{equals}{TARGETS.get(value, value)}"
+    old_key = written.lstrip("+~")
+    key = KEYS.get(old_key, old_key)
+    new_value = VALUES.get(key, {}).get(value, TARGETS.get(value, value))
+    todays = f"{written.removesuffix(old_key)}{key}{equals}{new_value}"
     if todays != override:
         logger.warning("%s is an old name, which the next release will not know. Write %s.", override, todays)
     return todays

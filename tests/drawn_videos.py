@@ -28,22 +28,22 @@ def draw(audio: np.ndarray) -> np.ndarray:
     return frames
 
 
-def add_videos(data_dir: Path, seeing_dir: Path, splits: tuple[str, ...] = ("train", "dev", "test")) -> None:
+def add_videos(data_dir: Path, audiovisual_dir: Path, splits: tuple[str, ...] = ("train", "dev", "test")) -> None:
     """Writes the cuts of a prepared corpus again, with a video for each."""
-    (seeing_dir / "cuts").mkdir(parents=True)
-    (seeing_dir / "cuts" / "tokens.txt").write_bytes((data_dir / "cuts" / "tokens.txt").read_bytes())
+    (audiovisual_dir / "cuts").mkdir(parents=True)
+    (audiovisual_dir / "cuts" / "tokens.txt").write_bytes((data_dir / "cuts" / "tokens.txt").read_bytes())
     for split in splits:
         cuts = []
         for cut in read_cuts(data_dir / "cuts", split):
             frames, key = draw(cut.load_audio()[0]), f"{cut.id}.mp4"
-            write_video(seeing_dir / "video" / key, frames)
-            cuts.append(replace(cut, custom={"video": video_array(seeing_dir / "video", key, frames.shape)}))
-        CutSet.from_cuts(cuts).to_file(cuts_path(seeing_dir / "cuts", split))
-        CutIndex.make(cuts_path(seeing_dir / "cuts", split))
+            write_video(audiovisual_dir / "video" / key, frames)
+            cuts.append(replace(cut, custom={"video": video_array(audiovisual_dir / "video", key, frames.shape)}))
+        CutSet.from_cuts(cuts).to_file(cuts_path(audiovisual_dir / "cuts", split))
+        CutIndex.make(cuts_path(audiovisual_dir / "cuts", split))
 
 
-def make_seeing_batch(token_lens: list[int], video_lens: list[int], seed: int = 0, size: int = SIZE) -> Batch:
-    """A batch of noise, heard and seen, of utterances of so many video frames."""
+def make_audiovisual_batch(token_lens: list[int], video_lens: list[int], seed: int = 0, size: int = SIZE) -> Batch:
+    """A batch of noise in audio and video, of utterances with these numbers of tokens and video frames."""
     generator = torch.Generator().manual_seed(seed)
     lens = torch.tensor(video_lens)
     longest = int(lens.max())

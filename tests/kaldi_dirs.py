@@ -1,10 +1,13 @@
-"""Small Kaldi data directories."""
+"""Writes small Kaldi data directories, and prepares them."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import soundfile
+
+from asrsparse.corpora.kaldi import prepare_kaldi
+from asrsparse.corpora.manifests import SPLITS, read_split
 
 RATE = 16_000
 
@@ -40,3 +43,30 @@ def write_dir(folder: Path, speaker: str = "anna", number: int = 3, **files: str
             **{name.replace("_", "."): content for name, content in files.items()},
         },
     )
+
+
+def write_corpus(folder: Path) -> Path:
+    """Writes the data directories train, dev and test, of three utterances each."""
+    for split, speaker in zip(SPLITS, ("anna", "bert", "carl"), strict=True):
+        write_dir(folder / split, speaker)
+    return folder
+
+
+def prepare(corpus: Path, **arguments):
+    """Prepares the data directories of a corpus beside it, and returns the manifests of each split."""
+    prepare_kaldi(corpus, corpus.parent / "prepared", num_jobs=1, **{"max_left_out": 0.0, **arguments})
+    manifests = corpus.parent / "prepared" / "manifests"
+    return {
+        path.name.split("_")[0]: read_split(manifests, path.name.split("_")[0]) for path in manifests.glob("*_rec*")
+    }
+
+
+def reasons(corpus: Path, split: str) -> dict[str, str]:
+    """Returns the ids of the utterances that a split leaves out, and the reasons."""
+    lines = (corpus.parent / "prepared" / f"{split}_left_out.tsv").read_text().splitlines()
+    return {line.split("\t")[0]: line.split("\t")[1] for line in lines}
+
+
+def samples(path: Path) -> np.ndarray:
+    """Returns the 16-bit samples of a file."""
+    return soundfile.read(path, dtype="int16")[0]

@@ -13,27 +13,29 @@ import numpy as np
 import soundfile
 from lhotse import MonoCut
 
-PARTS = {"train": ["train-clean-100"], "dev": ["dev-clean", "dev-other"], "test": ["test-clean", "test-other"]}
-"""The parts that share the utterances of a split of the mini corpus."""
-PARTS_960 = PARTS | {"train": ["train-clean-100", "train-clean-360", "train-other-500"]}
+SUBSETS = {"train": ["train-clean-100"], "dev": ["dev-clean", "dev-other"], "test": ["test-clean", "test-other"]}
+"""The subsets that share the utterances of a split of the mini corpus."""
+SUBSETS_960 = SUBSETS | {"train": ["train-clean-100", "train-clean-360", "train-other-500"]}
 
 UTTERANCES_OF_CHAPTER = 5
 
 
 def write_librispeech(
-    folder: Path, cuts: Mapping[str, Iterable[MonoCut]], parts: Mapping[str, list[str]] = PARTS
+    folder: Path, cuts: Mapping[str, Iterable[MonoCut]], subsets: Mapping[str, list[str]] = SUBSETS
 ) -> None:
-    """Writes the parts and SPEAKERS.TXT."""
+    """Writes the subsets and SPEAKERS.TXT."""
     lines = [";ID  |SEX| SUBSET           |MINUTES| NAME"]
-    for split, its_parts in parts.items():
+    for split, its_subsets in subsets.items():
         its_cuts = list(cuts[split])
-        for number, part in enumerate(its_parts):
-            lines += write_part(folder / part, its_cuts[number :: len(its_parts)], first_speaker=100 * (len(lines) + 1))
+        for number, subset in enumerate(its_subsets):
+            lines += write_subset(
+                folder / subset, its_cuts[number :: len(its_subsets)], first_speaker=100 * (len(lines) + 1)
+            )
     (folder / "SPEAKERS.TXT").write_text("".join(f"{line}\n" for line in lines))
 
 
-def write_part(folder: Path, cuts: list[MonoCut], first_speaker: int) -> list[str]:
-    """Writes one part, and returns its lines of SPEAKERS.TXT."""
+def write_subset(folder: Path, cuts: list[MonoCut], first_speaker: int) -> list[str]:
+    """Writes one subset, and returns its lines of SPEAKERS.TXT."""
     lines = []
     for number, name in enumerate(sorted({cut.supervisions[0].speaker for cut in cuts})):
         speaker = first_speaker + number
@@ -46,7 +48,7 @@ def write_part(folder: Path, cuts: list[MonoCut], first_speaker: int) -> list[st
 
 
 def write_chapter(folder: Path, cuts: list[MonoCut]) -> None:
-    """Writes FLAC files and the transcript of a chapter, `<part>/<speaker>/<chapter>`."""
+    """Writes FLAC files and the transcript of a chapter, `<subset>/<speaker>/<chapter>`."""
     folder.mkdir(parents=True)
     chapter = f"{folder.parent.name}-{folder.name}"
     lines = []
@@ -68,7 +70,7 @@ def main(folder: Path, minutes: float = 10.0) -> None:
     with tempfile.TemporaryDirectory() as spoken:
         prepare_mini(grammar_dir, Path(spoken), train_minutes=minutes, video=False)
         cuts = {split: make_cuts(*read_split(Path(spoken) / "manifests", split)) for split in SPLITS}
-        write_librispeech(folder / "LibriSpeech", cuts, PARTS_960)
+        write_librispeech(folder / "LibriSpeech", cuts, SUBSETS_960)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Small corpora in the exact layouts of LRS2 and LRS3, made of utterances of the mini corpus.
 
-Their pictures are grey and flat, and white for one frame where the sound clicks: half a second into each utterance.
+Their video is uniformly grey, and white for one frame where the audio has a click: half a second into each utterance.
 """
 
 from collections.abc import Iterable, Sequence
@@ -65,10 +65,10 @@ def landmarks_dir(corpus: Path) -> Path:
 
 
 def write_landmarks(path: Path, num_frames: int) -> None:
-    """Says that the whole picture is the mouth already; for `<corpus>[/mvlrs_v1]/<part>/<talker>/<number>`."""
-    part, talker, number = path.parts[-3:]
+    """Makes the whole frame the mouth region, for `<corpus>[/mvlrs_v1]/<subset>/<talker>/<number>`."""
+    subset, talker, number = path.parts[-3:]
     corpus = path.parents[3] if path.parents[2].name == "mvlrs_v1" else path.parents[2]
-    write_json(landmarks_dir(corpus) / part / talker / f"{number}.json", [[48, 48, 96]] * num_frames)
+    write_json(landmarks_dir(corpus) / subset / talker / f"{number}.json", [[48, 48, 96]] * num_frames)
 
 
 def write_mp4(path: Path, frames: Frames, samples: np.ndarray) -> None:
@@ -77,14 +77,14 @@ def write_mp4(path: Path, frames: Frames, samples: np.ndarray) -> None:
         video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         video.height, video.width, video.pix_fmt = *frames.shape[1:], "yuv420p"
         audio = container.add_stream("aac", rate=RATE, layout="mono")
-        for number, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(np.repeat(picture[..., None], 3, axis=2), format="rgb24")
+        for number, grey in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.repeat(grey[..., None], 3, axis=2), format="rgb24")
             frame.pts = number
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        sound = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
-        sound.sample_rate, sound.pts = RATE, 0
-        container.mux(audio.encode(sound))
+        block = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
+        block.sample_rate, block.pts = RATE, 0
+        container.mux(audio.encode(block))
         container.mux(audio.encode(None))
 
 

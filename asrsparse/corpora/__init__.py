@@ -1,1 +1,1 @@
-"""Corpora: a folder as its publisher lays it out, turned into validated lhotse recordings and supervisions."""
+"""Prepares corpora: turns each from the layout of its publisher into validated lhotse recordings and supervisions."""

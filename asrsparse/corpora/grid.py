@@ -1,10 +1,10 @@
-"""The GRID corpus: 34 talkers, 1,000 six-word sentences each, filmed from the front (Cooke et al., JASA 120(5), 2006).
+"""Prepares the GRID corpus: 34 talkers with 1,000 six-word sentences each (Cooke et al., JASA 120(5), 2006).
 
-Layout of the corpus folder, as the archives of Zenodo record 3625687 give it:
+This is the layout of the corpus folder, as the archives of Zenodo record 3625687 unpack:
 
-    s1/*.mpg ... s34/*.mpg      the videos (.mp4 is taken too, and so are folders inside a talker's); s21 has none
+    s1/*.mpg ... s34/*.mpg      the videos (or .mp4; also in folders inside the folder of a talker); s21 has none
     alignments/s1/*.align       lines `start end word`, in samples at 25 kHz
-    audio_25k/s1/*.wav          optional: the audio without MPEG compression, preferred to the video's own track
+    audio_25k/s1/*.wav          optional: the audio without MPEG compression, preferred to that of the video
 
 Without video (`corpus.video=false`) a folder with alignments and audio_25k alone is enough.
 """
@@ -28,7 +28,7 @@ from asrsparse.video.landmarks import landmark_file
 
 logger = logging.getLogger(__name__)
 
-SPEAKERS = tuple(f"s{number}" for number in range(1, 35) if number != 21)  # s21 was never filmed
+SPEAKERS = tuple(f"s{number}" for number in range(1, 35) if number != 21)  # there is no video of s21
 ALIGNMENT_RATE = 25_000  # the unit of .align files is 1/25000 s
 NO_WORDS = ("sil", "sp")
 SPLIT_SHARES = {"dev": 0.05, "test": 0.11}  # the rest is for training
@@ -40,7 +40,15 @@ LAYOUT = (
 
 @dataclass(frozen=True)
 class Utterance:
-    """One sentence of one talker, before anything was decoded. `video` is None where only audio is wanted."""
+    """One sentence of one talker.
+
+    Attributes:
+        speaker: The talker, `s1` to `s34`.
+        sentence: The name of the sentence, which encodes its words: `bbaf2n`.
+        audio: The file of the audio.
+        alignment: The file of the word times.
+        video: The file of the video, or None where only audio is wanted.
+    """
 
     speaker: str
     sentence: str
@@ -50,31 +58,31 @@ class Utterance:
 
     @property
     def id(self) -> str:
-        """The same sentence is said by several talkers: `s1-bbaf2n`."""
+        """The id, `s1-bbaf2n`. It has the talker, since several of them read the same sentence."""
         return f"{self.speaker}-{self.sentence}"
 
 
 def download_grid(corpus_dir: Path, speakers: Sequence[str] = SPEAKERS, with_audio_25k: bool = True) -> Path:
-    """Downloads the archives of the given talkers and unpacks them in `corpus_dir`; what is there is not fetched again.
+    """Downloads the archives of the given talkers and unpacks them in `corpus_dir`; what is there stays as it is.
 
-    An interrupted download continues where it stopped. Archives that were put into `corpus_dir` by hand are taken as
-    they are, and each goes away once it is unpacked. All 33 talkers are about 16 GB.
+    An interrupted download continues where it stopped. An archive that is already in `corpus_dir` is not downloaded.
+    Each archive is deleted after it is unpacked. All 33 talkers need about 16 GB.
 
     Args:
-        corpus_dir: Where the corpus shall lie.
-        speakers: Talkers with a video: `s1` to `s34`, without `s21`.
-        with_audio_25k: Whether to fetch the audio of all talkers without MPEG compression too.
+        corpus_dir: The folder of the corpus.
+        speakers: The talkers, `s1` to `s34` without `s21`, of whom there is no video.
+        with_audio_25k: Whether to download the audio of all talkers without MPEG compression, too.
 
     Returns:
         `corpus_dir`.
 
     Raises:
-        ValueError: If a speaker is unknown, or an archive is damaged or reaches out of `corpus_dir`.
+        ValueError: If a speaker is unknown, or an archive is damaged or has paths outside `corpus_dir`.
     """
     unknown = sorted(set(speakers) - set(SPEAKERS))
     if unknown:
         raise ValueError(
-            f"Unknown GRID speakers: got {', '.join(unknown)}, allowed are s1 to s34 without s21, which has no video."
+            f"speakers: got {', '.join(unknown)}, allowed are s1 to s34 without s21, of whom there is no video."
         )
     corpus_dir.mkdir(parents=True, exist_ok=True)
     names = ["alignments.zip", *(["audio_25k.zip"] if with_audio_25k else []), *(f"{s}.zip" for s in speakers)]
@@ -82,7 +90,7 @@ def download_grid(corpus_dir: Path, speakers: Sequence[str] = SPEAKERS, with_aud
         archive, unpacked = corpus_dir / name, corpus_dir / f".{name}.unpacked"
         if unpacked.is_file():
             continue
-        if not zipfile.is_zipfile(archive):  # a zip's directory is at its end: half a download is none
+        if not zipfile.is_zipfile(archive):  # an incomplete download is no zip file: its directory is at the end
             resumable_download(f"https://zenodo.org/records/3625687/files/{name}?download=1", archive)
         extract_zip(archive, corpus_dir)
         unpacked.touch()
@@ -94,13 +102,15 @@ def extract_zip(archive: Path, folder: Path) -> None:
     """Unpacks a zip archive.
 
     Raises:
-        ValueError: If it is damaged, or if a path in it leaves `folder` (then nothing is unpacked).
+        ValueError: If the archive is damaged, or has a path outside `folder` (then nothing is unpacked).
     """
     try:
         with zipfile.ZipFile(archive) as opened:
             for name in opened.namelist():
                 if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                    raise ValueError(f"{archive} holds the path {name!r}, which leaves {folder}: nothing was unpacked.")
+                    raise ValueError(
+                        f"{archive} has the path {name!r}, which is outside {folder}: nothing was unpacked."
+                    )
             opened.extractall(folder)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{archive} is damaged ({error}). Delete it and download it again.") from None
@@ -114,19 +124,20 @@ def prepare_grid(
     video: bool = True,
     landmarks_dir: Path | None = None,
 ) -> None:
-    """Writes the manifests of GRID's three splits, with word times, the audio as 16 kHz mono FLAC, and the mouths.
+    """Writes the manifests of GRID's three splits, with word times, the audio as 16 kHz FLAC, and the mouth regions.
 
-    Which split a sentence is in depends on its words alone, so it is in the same one for every talker. A second call
-    with the same arguments and the same files in `corpus_dir` returns at once; an interrupted one continues.
+    The split of a sentence depends on its words alone, so it is the same for every talker. A second call with the same
+    arguments and the same files in `corpus_dir` returns at once. A call that was interrupted continues.
 
     Args:
         corpus_dir: The corpus in its own layout (see the top of this file), with all talkers or some.
-        output_dir: Where `manifests/`, `audio/<speaker>/<sentence>.flac` and `video/<speaker>/<sentence>.mp4` go.
-        num_jobs: Number of processes that decode; by default one for each core.
-        max_left_out: The largest share of utterances that may be unusable before this stops.
-        video: Whether to prepare the mouths too. An utterance whose mouth cannot be had is then left out.
-        landmarks_dir: Where the mouths are, `<speaker>/<sentence>.json` or `.npz` (`asrsparse.video.landmarks`); by
-            default they are looked for.
+        output_dir: The folder that gets `manifests/`, `audio/<speaker>/<sentence>.flac` and
+            `video/<speaker>/<sentence>.mp4`.
+        num_jobs: The number of processes that decode; by default one for each core.
+        max_left_out: The largest share of utterances that may be unusable.
+        video: Whether to prepare the mouth regions, too. An utterance without one is then left out.
+        landmarks_dir: The folder of landmarks, `<speaker>/<sentence>.json` or `.npz` (see `asrsparse.video.landmarks`);
+            by default the faces are searched for.
 
     Raises:
         ValueError: If the folder is not the corpus, too many utterances are unusable, or a split would be empty.
@@ -152,9 +163,13 @@ def prepare_grid(
 
 
 def find_utterances(corpus_dir: Path, video: bool = True) -> list[Utterance]:
-    """Lists the utterances of all talkers in `corpus_dir` that have a video, sorted by talker and sentence.
+    """Returns the utterances of all talkers in `corpus_dir` that have a video, sorted by talker and sentence.
 
-    If there is none at all and `video` is False, the sentences of `audio_25k` are taken.
+    If there is no video at all and `video` is False, the utterances are those of `audio_25k`.
+
+    Args:
+        corpus_dir: The folder of the corpus.
+        video: Whether the video is wanted.
 
     Raises:
         ValueError: If there is no such folder, or no video or no alignment folder in it.
@@ -177,28 +192,28 @@ def find_utterances(corpus_dir: Path, video: bool = True) -> list[Utterance]:
         for sentence, file in sentences.items():
             expected = corpus_dir / "alignments" / speaker / f"{sentence}.align"
             alignment = own_alignments.get(sentence, expected)
-            heard, seen = own_audio.get(sentence, file), file if video else None
-            utterances.append(Utterance(speaker, sentence, heard, alignment, seen))
+            audio_file = own_audio.get(sentence, file)
+            utterances.append(Utterance(speaker, sentence, audio_file, alignment, file if video else None))
     return utterances
 
 
 def _talker_folders(folder: Path) -> list[Path]:
-    """The folders `s1`, `s2`, ... in `folder`, by number; none where there is no such folder."""
+    """Returns the folders `s1`, `s2`, ... in a folder, sorted by number; none if there is no such folder."""
     talkers = [p for p in folder.glob("s*") if re.fullmatch(r"s\d+", p.name) and p.is_dir()]
     return sorted(talkers, key=lambda p: int(p.name[1:]))
 
 
 def _files_of(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:
-    """Sentence to file, for all files below `folder` (not only in it: the older archives have `s1/video/mpg_6000`)."""
+    """Maps sentences to files, those in subfolders, too (older archives have `s1/video/mpg_6000`)."""
     files = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
     return {p.stem: p for p in sorted(files)}
 
 
 def _folder_of(speaker: str, sentences: Iterable[str], folders: dict[str, dict[str, Path]]) -> dict[str, Path]:
-    """The files of the folder that holds most of a talker's sentences.
+    """Returns the files of the folder that has most of the sentences of a talker.
 
-    That is the one with the talker's name, but for `alignments.zip` of Zenodo, where some talkers' folders carry the
-    number of another (s5 and s6, for one pair, are exchanged). No two talkers say the same thousand sentences.
+    Usually this is the folder with the talker's name. But in `alignments.zip` of Zenodo some talkers' folders have the
+    number of another talker (s5 and s6, for example, are exchanged). No two talkers read the same thousand sentences.
     """
     if not folders:
         return {}
@@ -216,7 +231,7 @@ def _source(utterance: Utterance, landmarks_dir: Path | None) -> Source:
 
 
 def _fingerprint(utterances: Iterable[Utterance], corpus_dir: Path) -> str:
-    """A hash of which files are used, so that a talker who is added later is not overlooked."""
+    """Returns a hash of the names of the files, by which talkers that are added later are noticed."""
     used = "\n".join(f"{u.audio.relative_to(corpus_dir)} {u.alignment.relative_to(corpus_dir)}" for u in utterances)
     return hashlib.blake2b(used.encode(), digest_size=8).hexdigest()
 
@@ -224,7 +239,13 @@ def _fingerprint(utterances: Iterable[Utterance], corpus_dir: Path) -> str:
 def supervise_all(
     utterances: Sequence[Utterance], prepared: Sequence[Media | LeftOutUtterance], left_out: LeftOut
 ) -> list[tuple[Recording, SupervisionSegment]]:
-    """Pairs each recording with its words and its video; utterances that lack one go to `left_out`."""
+    """Returns the recording of each utterance with its text, word times and video.
+
+    Args:
+        utterances: The utterances.
+        prepared: The media of each utterance, or why there are none.
+        left_out: Gets the utterances that have no media or no valid alignment.
+    """
     pairs = []
     for utterance, media in zip(utterances, prepared, strict=True):
         if isinstance(media, LeftOutUtterance):
@@ -238,10 +259,14 @@ def supervise_all(
 
 
 def supervise(utterance: Utterance, media: Media) -> SupervisionSegment:
-    """Text, word times and video of one utterance.
+    """Returns the text, word times and video of one utterance.
+
+    Args:
+        utterance: The utterance.
+        media: Its prepared audio and video.
 
     Raises:
-        ValueError: If the alignment is missing or malformed, has no words, or goes on after the end of the audio.
+        ValueError: If the alignment is missing or malformed, has no words, or has words after the end of the audio.
     """
     recording, words = media.recording, read_alignment(utterance.alignment)
     if not words:
@@ -265,7 +290,7 @@ def supervise(utterance: Utterance, media: Media) -> SupervisionSegment:
 
 
 def read_alignment(path: Path) -> list[AlignmentItem]:
-    """Reads the words of an `.align` file, without the silences, with times in seconds.
+    """Returns the words of an `.align` file without the silences, with times in seconds.
 
     Raises:
         ValueError: If there is no such file, or a line is not `start end word` with 0 <= start <= end.
@@ -286,7 +311,10 @@ def read_alignment(path: Path) -> list[AlignmentItem]:
 
 
 def split_of(sentence: str) -> str:
-    """The split of a sentence, by a hash of its name: the same today, on every machine, and for every talker.
+    """Returns the split of a sentence by a hash of its name, which is the same on every machine and for every talker.
+
+    Args:
+        sentence: The name of the sentence.
 
     Example:
         >>> split_of("bbaf2n")

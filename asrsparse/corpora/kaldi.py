@@ -1,22 +1,23 @@
-"""Anybody's corpus, in the form of Kaldi data directories; `kaldi_files.py` shows their files.
+"""Prepares any corpus that is given as Kaldi data directories; `kaldi_files.py` describes their files.
 
     corpus_dir/train/   corpus_dir/dev/   corpus_dir/<test set>/ ...
 
-Paths in wav.scp and video.scp are relative to the current folder, as in Kaldi. Files are read where they lie; what
-commands print, archives hold, or libsndfile does not read is copied once to 16 kHz FLAC.
+Paths in wav.scp and video.scp are relative to the current folder, as in Kaldi. Files are read from where they are. The
+output of commands, audio in archives, and formats that libsndfile does not read are copied once to 16 kHz FLAC.
 """
 
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from rich.progress import track
 
+from asrsparse.corpora.kaldi_audio import AudioEntry, file_name, no_file, read_audio, read_mouth_region
 from asrsparse.corpora.kaldi_files import DataDir, Segment, read_data_dir
-from asrsparse.corpora.kaldi_sound import Sound, file_name, no_file, read_mouths, read_sound
 from asrsparse.corpora.left_out import LeftOut, LeftOutUtterance
 from asrsparse.corpora.manifests import is_prepared, preparing, splits_with, write_split
 from asrsparse.corpora.media import Media, Source, prepare_media
@@ -24,9 +25,22 @@ from asrsparse.video.landmarks import landmark_file
 
 logger = logging.getLogger(__name__)
 
-VIDEOS = ("mouths", "films")
-OVERSHOOT = 0.5  # seconds that a segment may end behind its recording, as in Kaldi's extract-segments
+VIDEOS = {"mouth_regions": "mouths", "faces": "films"}
+"""What video.scp may name -> how earlier versions called and recorded it."""
+
+OVERSHOOT = 0.5  # seconds by which a segment may end after its recording, as in Kaldi's extract-segments
 TOLERATED_SECONDS = 0.1  # by which utt2dur may be wrong: it is often counted in frames
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Says how the media of data directories are read; `prepare_kaldi` explains the fields."""
+
+    output_dir: Path
+    allow_commands: bool
+    video: str | None
+    landmarks_dir: Path | None
+    num_jobs: int | None
 
 
 def prepare_kaldi(
@@ -46,17 +60,19 @@ def prepare_kaldi(
     A second call with the same arguments and the same files in the directories returns at once.
 
     Args:
-        corpus_dir: The folder of the directories.
-        output_dir: Where `manifests/` and, where need be, `audio/<split>/<recording>.flac` and `video/...mp4` go.
-        train: The directory of the training set.
-        dev: That of dev.
-        test_splits: Those of the test sets.
-        allow_commands: Whether commands in wav.scp (`sox ... |`) are run: they can do whatever you can.
-        video: What video.scp names: `mouths` (grey, 96x96, 25 a second), read where they lie, or `films` of talkers,
-            whose mouths are looked for; None does not read it.
-        landmarks_dir: Where the mouths are in films, see `asrsparse.video.landmarks`: `<split>/<recording>.json`.
-        num_jobs: Number of processes that read and decode; by default one for each core.
-        max_left_out: The largest share of a split that may be unusable before this stops.
+        corpus_dir: The folder of the data directories.
+        output_dir: The folder that gets `manifests/` and, where copies are needed, `audio/<split>/<recording>.flac` and
+            `video/<split>/<recording>.mp4`.
+        train: The name of the directory of the training set.
+        dev: The name of the directory of dev.
+        test_splits: The names of the directories of the test sets.
+        allow_commands: Whether commands in wav.scp (`sox ... |`) are run. They can do whatever the user may do.
+        video: What video.scp names: `mouth_regions` (96x96 grey pixels, 25 frames a second), which are read from where
+            they are, or `faces`, videos of talkers, out of which the mouth region is cropped. With None it is not read.
+        landmarks_dir: The folder of landmarks for videos of talkers, `<split>/<recording>.json` or `.npz` (see
+            `asrsparse.video.landmarks`); by default the faces are searched for.
+        num_jobs: The number of processes that read and decode; by default one for each core.
+        max_left_out: The largest share of the utterances of a split that may be unusable.
 
     Raises:
         ValueError: If an argument is wrong, a file is malformed, a command is not allowed, or too many utterances are
@@ -75,32 +91,37 @@ def prepare_kaldi(
         "max_left_out": max_left_out,
     }
     manifest_dir = output_dir / "manifests"
-    if is_prepared(manifest_dir, arguments):
+    if is_prepared(manifest_dir, arguments, arguments | {"video": VIDEOS.get(video or "")}):
         return
+    options = ReadOptions(output_dir, allow_commands, video, landmarks_dir, num_jobs)
     with preparing(manifest_dir, arguments):
         for split, data in dirs.items():
-            media = read_media(split, data, output_dir, allow_commands, video, landmarks_dir, num_jobs)
-            left_out = LeftOut(f"kaldi {split}", max_left_out)
-            supervisions = supervise_all(data, media, left_out)
-            left_out.close(len(data.segments), output_dir / f"{split}_left_out.tsv")
-            used = {segment.recording_id for segment in supervisions}
-            recordings = [m.recording for m in media.values() if isinstance(m, Media) and m.recording.id in used]
-            write_split(
-                manifest_dir,
-                split,
-                RecordingSet.from_recordings(recordings),
-                SupervisionSet.from_segments(supervisions),
-            )
+            _prepare_split(split, data, options, LeftOut(f"kaldi {split}", max_left_out))
+
+
+def _prepare_split(split: str, data: DataDir, options: ReadOptions, left_out: LeftOut) -> None:
+    """Writes the manifests of one split, and the list of the utterances that it leaves out."""
+    media = read_media(split, data, options)
+    supervisions = supervise_all(data, media, left_out)
+    left_out.close(len(data.segments), options.output_dir / f"{split}_left_out.tsv")
+    used = {segment.recording_id for segment in supervisions}
+    recordings = [m.recording for m in media.values() if isinstance(m, Media) and m.recording.id in used]
+    write_split(
+        options.output_dir / "manifests",
+        split,
+        RecordingSet.from_recordings(recordings),
+        SupervisionSet.from_segments(supervisions),
+    )
 
 
 def _check_may_read(data: DataDir, allow_commands: bool, video: str | None) -> None:
-    """Refuses what is not to be read, before anything is."""
-    for row in data.wavs.values():
-        if not row.value or row.value == "-" or row.value[0] in "~|":
-            raise ValueError(f"{row.where}: got {row.value!r}, expected a path, a place in an archive or a command.")
-        if row.value.endswith("|") and not allow_commands:
+    """Raises a ValueError for entries that are malformed or not allowed, before any entry is read."""
+    for line in data.wavs.values():
+        if not line.value or line.value == "-" or line.value[0] in "~|":
+            raise ValueError(f"{line.where}: got {line.value!r}, expected a path, a place in an archive or a command.")
+        if line.value.endswith("|") and not allow_commands:
             raise ValueError(
-                f"{row.where}: {row.value!r} is a command for the shell, which can do whatever you can. If you trust "
+                f"{line.where}: {line.value!r} is a command for the shell, which can do whatever you can. If you trust "
                 "all of this file, allow it: corpus.allow_commands=true."
             )
     if video is not None and not data.videos:
@@ -108,6 +129,7 @@ def _check_may_read(data: DataDir, allow_commands: bool, video: str | None) -> N
 
 
 def _fingerprint(folder: Path) -> str:
+    """Returns a hash of the files of a data directory."""
     names = ("utt2spk", "text", "wav.scp", "segments", "utt2dur", "video.scp")
     digest = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8)
     for path in (folder / name for name in names):
@@ -115,63 +137,65 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def read_media(
-    split: str,
-    data: DataDir,
-    output_dir: Path,
-    allow_commands: bool,
-    video: str | None,
-    landmarks_dir: Path | None,
-    num_jobs: int | None,
-) -> dict[str, Media | LeftOutUtterance]:
-    """Sound and mouth of each recording, or why it has none; arguments as for `prepare_kaldi`."""
-    folder = output_dir / "audio" / split
-    sounds = [Sound(name, row, folder, allow_commands) for name, row in data.wavs.items()]
-    with ProcessPoolExecutor(num_jobs) as pool:
-        read = pool.map(read_sound, sounds, chunksize=16)
-        recordings = list(track(read, f"Reading {split}", total=len(sounds)))
-    heard = {recording.id: recording for recording in recordings if isinstance(recording, Recording)}
-    unheard = {bad.utterance_id: bad for bad in recordings if isinstance(bad, LeftOutUtterance)}
-    if video == "films":
-        return unheard | _from_films(split, data, heard, output_dir, landmarks_dir, num_jobs)
-    return unheard | {name: Media(r) if video is None else _with_mouths(r, data) for name, r in heard.items()}
+def read_media(split: str, data: DataDir, options: ReadOptions) -> dict[str, Media | LeftOutUtterance]:
+    """Returns the audio and mouth region of each recording by its id, or why there are none.
+
+    Args:
+        split: The name of the split.
+        data: Its data directory.
+        options: How to read it.
+    """
+    folder = options.output_dir / "audio" / split
+    entries = [AudioEntry(name, line, folder, options.allow_commands) for name, line in data.wavs.items()]
+    with ProcessPoolExecutor(options.num_jobs) as pool:
+        read = pool.map(read_audio, entries, chunksize=16)
+        results = list(track(read, f"Reading {split}", total=len(entries)))
+    recordings = {recording.id: recording for recording in results if isinstance(recording, Recording)}
+    unreadable = {bad.utterance_id: bad for bad in results if isinstance(bad, LeftOutUtterance)}
+    if options.video == "faces":
+        return unreadable | _crop_faces(split, data, recordings, options)
+    if options.video == "mouth_regions":
+        return unreadable | {name: _with_mouth_region(recording, data) for name, recording in recordings.items()}
+    return unreadable | {name: Media(recording) for name, recording in recordings.items()}
 
 
-def _with_mouths(recording: Recording, data: DataDir) -> Media | LeftOutUtterance:
+def _with_mouth_region(recording: Recording, data: DataDir) -> Media | LeftOutUtterance:
     if recording.id not in data.videos:
         return LeftOutUtterance(recording.id, f"no video: not in {data.folder / 'video.scp'}", recording.duration)
     try:
-        return Media(recording, read_mouths(data.videos[recording.id]))
+        return Media(recording, read_mouth_region(data.videos[recording.id]))
     except ValueError as error:
         return LeftOutUtterance(recording.id, str(error), recording.duration)
 
 
-def _from_films(
-    split: str,
-    data: DataDir,
-    recordings: Mapping[str, Recording],
-    output_dir: Path,
-    landmarks_dir: Path | None,
-    num_jobs: int | None,
+def _crop_faces(
+    split: str, data: DataDir, recordings: Mapping[str, Recording], options: ReadOptions
 ) -> dict[str, Media | LeftOutUtterance]:
-    """Looks for the mouths, as for the other corpora; the sound is copied to FLAC on the way."""
+    """Crops the mouth regions as for the other corpora, which also copies the audio to FLAC."""
     sources, missing = [], {}
     for name, recording in recordings.items():
-        row, key = data.videos.get(name), f"{split}/{file_name(name)}"
-        if row is None or not Path(row.value).is_file():
-            where = f"not in {data.folder / 'video.scp'}" if row is None else f"{row.where}: {no_file(Path(row.value))}"
+        line, key = data.videos.get(name), f"{split}/{file_name(name)}"
+        if line is None or not Path(line.value).is_file():
+            scp = data.folder / "video.scp"
+            where = f"not in {scp}" if line is None else f"{line.where}: {no_file(Path(line.value))}"
             missing[name] = LeftOutUtterance(name, f"no video: {where}", recording.duration)
             continue
-        landmarks = None if landmarks_dir is None else landmark_file(landmarks_dir, key)
-        sources.append(Source(name, key, Path(recording.sources[0].source), Path(row.value), landmarks))
-    media = prepare_media(f"kaldi {split}", sources, output_dir, num_jobs)
+        landmarks = None if options.landmarks_dir is None else landmark_file(options.landmarks_dir, key)
+        sources.append(Source(name, key, Path(recording.sources[0].source), Path(line.value), landmarks))
+    media = prepare_media(f"kaldi {split}", sources, options.output_dir, options.num_jobs)
     return missing | {source.id: m for source, m in zip(sources, media, strict=True)}
 
 
 def supervise_all(
     data: DataDir, media: Mapping[str, Media | LeftOutUtterance], left_out: LeftOut
 ) -> list[SupervisionSegment]:
-    """Text, speaker and time of each utterance; those without words, sound or time go to `left_out`."""
+    """Returns the text, speaker and times of each utterance.
+
+    Args:
+        data: The data directory.
+        media: The media of each recording, or why there are none.
+        left_out: Gets the utterances that have no words, no media, or no valid times.
+    """
     supervisions = []
     for name, segment in data.segments.items():
         of_recording = media[segment.recording]
@@ -193,9 +217,9 @@ def _supervise(name: str, segment: Segment, data: DataDir, media: Media) -> Supe
     if not data.texts[name].value:
         raise ValueError(f"no words: {data.texts[name].where}")
     duration = round(min(end, seconds) - segment.start, ndigits=8)
-    said = data.seconds.get(name, duration)
-    if abs(said - duration) > TOLERATED_SECONDS:
-        raise ValueError(f"utt2dur says another length: {segment.where}: {duration:.2f} s, not {said:g} s")
+    stated = data.seconds.get(name, duration)
+    if abs(stated - duration) > TOLERATED_SECONDS:
+        raise ValueError(f"utt2dur has another length: {segment.where}: {duration:.2f} s, not {stated:g} s")
     return SupervisionSegment(
         id=name,
         recording_id=media.recording.id,

@@ -1,14 +1,16 @@
-"""The files of a Kaldi data directory, checked as Kaldi's own `utils/validate_data_dir.sh` does, with file and line.
+"""Reads the files of a Kaldi data directory and checks them as Kaldi's own `utils/validate_data_dir.sh` does.
+
+Each message names the file and the line. The lines of the files have these columns:
 
     utt2spk          utterance speaker
     text             utterance WORDS
-    wav.scp          recording path, `file.ark:123` or `command |`; without segments, recordings are utterances
-    segments         utterance recording begin end       of some seconds; this and the following files may be missing
+    wav.scp          recording path, or `file.ark:123`, or `command |`; without `segments`, recordings are utterances
+    segments         utterance recording begin end       in seconds; optional, like the following files
     spk2utt          speaker utterance ...
     utt2dur          utterance seconds
-    video.scp        recording path                      (not Kaldi's)
+    video.scp        recording path                      (Kaldi itself has no such file)
 
-Each is sorted by the bytes of its first column (`LC_ALL=C sort`), in which nothing stands twice.
+Each file is sorted by the bytes of its first column (`LC_ALL=C sort`), in which each value is there once.
 """
 
 import logging
@@ -27,20 +29,32 @@ _SORT = "Sort it: LC_ALL=C sort -u -o FILE FILE, or Kaldi's utils/fix_data_dir.s
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of a file, without its first column. `where` is `file:line`, for messages."""
+class KaldiLine:
+    """A line of a file, without its first column.
+
+    Attributes:
+        where: The place of the line, `file:number`, for messages.
+        value: The text after the first column.
+    """
 
     where: str
     value: str
 
 
-Table = dict[str, Row]
-"""A file by its first column."""
+Table = dict[str, KaldiLine]
+"""The lines of a file by their first column."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Where an utterance is in its recording. `end` is None where it goes on to its end."""
+    """The place of an utterance in its recording.
+
+    Attributes:
+        recording: The id of the recording.
+        start: The start in seconds.
+        end: The end in seconds, or None for the end of the recording.
+        where: The place of the line that says so, `file:number`, for messages.
+    """
 
     recording: str
     start: float = 0.0
@@ -53,13 +67,13 @@ class DataDir:
     """A checked data directory.
 
     Attributes:
-        folder: Where it is.
-        speakers: Of each utterance.
-        texts: Of each utterance; some may be empty.
-        wavs: Of each recording.
-        segments: Of each utterance.
-        seconds: Of each utterance, where the directory says so.
-        videos: Of recordings, where the directory says so.
+        folder: The directory.
+        speakers: The speaker of each utterance (utt2spk).
+        texts: The text of each utterance (text); some may be empty.
+        wavs: The audio of each recording (wav.scp).
+        segments: The place of each utterance in its recording (segments).
+        seconds: The duration of each utterance (utt2dur); empty if there is no such file.
+        videos: The video of recordings (video.scp); empty if there is no such file.
     """
 
     folder: Path
@@ -72,10 +86,10 @@ class DataDir:
 
 
 def read_data_dir(folder: Path) -> DataDir:
-    """Reads and checks a data directory; what Kaldi allows and few people mean comes as a warning.
+    """Reads and checks a data directory. It warns of what Kaldi allows but is probably a mistake.
 
     Raises:
-        ValueError: If a file is missing or malformed, or two of them do not agree; with file and line.
+        ValueError: If a file is missing or malformed, or two files contradict each other.
     """
     if not folder.is_dir():
         raise ValueError(f"No folder {folder}: expected is a Kaldi data directory, with wav.scp, text and utt2spk.")
@@ -90,23 +104,23 @@ def read_data_dir(folder: Path) -> DataDir:
     if (folder / "utt2dur").is_file():
         durations = read_table(folder / "utt2dur", columns=2)
         _check_same_ids(folder / "utt2spk", speakers, folder / "utt2dur", durations)
-        seconds = {name: _number(row, row.value, above=0.0) for name, row in durations.items()}
+        seconds = {name: _number(line, line.value, above=0.0) for name, line in durations.items()}
     videos = read_table(folder / "video.scp") if (folder / "video.scp").is_file() else {}
     _check_known(videos, wavs, folder / "wav.scp")
     return DataDir(folder, speakers, texts, wavs, segments, seconds, videos)
 
 
 def read_table(path: Path, columns: int | None = None) -> Table:
-    """Reads a file.
+    """Reads a file of a data directory.
 
     Args:
         path: The file.
-        columns: How many columns each line has; None takes what follows the first one as it is.
+        columns: The number of columns of each line; with None, all text after the first column is one value.
 
     Raises:
-        ValueError: If it is missing, empty or no text in UTF-8, has Windows' or no line ends, or a line is blank, has
-            another number of columns, is not in the order of the bytes of its first column, or has the same one as
-            another line.
+        ValueError: If the file is missing, empty, not UTF-8, or has Windows line ends; if the last line has no line
+            end; if a line is blank or has another number of columns; or if the file is not sorted by the bytes of its
+            first column, or repeats a value there.
     """
     if not path.is_file():
         raise ValueError(f"No file {path}: a Kaldi data directory has wav.scp, text and utt2spk.")
@@ -116,19 +130,19 @@ def read_table(path: Path, columns: int | None = None) -> Table:
         name, *rest = _BLANKS.split(line, maxsplit=1)
         value = rest[0].rstrip(" \t") if rest else ""
         if name.encode() <= last.encode():
-            what = "is there twice" if name in table else f"stands behind {last!r}, so the file is not sorted"
+            what = "is there twice" if name in table else f"comes after {last!r}, so the file is not sorted"
             raise ValueError(f"{where}: {name!r} {what}. {_SORT}.")
         got = len(_BLANKS.split(value)) + 1 if value else 1
         if columns is not None and got != columns:
             hint = " Ids have no spaces." if got > columns else ""
             raise ValueError(f"{where}: got {got} columns in {line!r}, expected {columns}.{hint}")
-        table[name] = Row(where, value)
+        table[name] = KaldiLine(where, value)
         last = name
     return table
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """`file:line` and the text of each line, of which there is at least one."""
+    """Yields the place of each line, `file:number`, and its text."""
     content = path.read_bytes()
     if not content:
         raise ValueError(f"{path} is empty.")
@@ -148,7 +162,7 @@ def _decoded(line: bytes, where: str) -> str:
             "iconv -f latin1 -t utf-8."
         ) from None
     if text.endswith("\r"):
-        raise ValueError(f"{where}: the line ends as on Windows (CR LF). Convert the file: dos2unix.")
+        raise ValueError(f"{where}: the line has a Windows line end (CR LF). Convert the file: dos2unix.")
     if not text or text[0] in " \t":
         raise ValueError(f"{where}: got {text!r}, expected an id at the beginning of the line.")
     return text
@@ -161,23 +175,23 @@ def _check_same_ids(path: Path, table: Table, other_path: Path, other: Table) ->
             raise ValueError(
                 f"{one[lacking].where}: {lacking!r} is not in {lacking_path}; both must have the same ids "
                 f"({path.name} has {len(table)}, {other_path.name} {len(other)}). Kaldi's utils/fix_data_dir.sh keeps "
-                "what all files have."
+                "the ids that all files have."
             )
 
 
 def _check_speakers(folder: Path, speakers: Table) -> None:
-    """Compares utt2spk with spk2utt where that is there; warns where Kaldi would sort otherwise, or of one speaker."""
-    wrong = [name for name, row in speakers.items() if not name.startswith(row.value)]
+    """Compares utt2spk with spk2utt, if there is one; warns of ids that Kaldi sorts otherwise, and of one speaker."""
+    wrong = [name for name, line in speakers.items() if not name.startswith(line.value)]
     if wrong:
         logger.warning(
-            "%s: %d utterances do not begin with their speaker, as Kaldi wants it: %s of %s, for one. Its own scripts "
-            "would sort them by speaker into another order.",
+            "%s: %d utterance ids do not begin with the id of their speaker: %s of %s, for example. Kaldi expects it; "
+            "its scripts would sort these utterances by speaker into another order.",
             folder / "utt2spk",
             len(wrong),
             wrong[0],
             speakers[wrong[0]].value,
         )
-    if len({row.value for row in speakers.values()}) == 1:
+    if len({line.value for line in speakers.values()}) == 1:
         logger.warning("%s: all utterances are of one speaker.", folder / "utt2spk")
     if (folder / "spk2utt").is_file():
         _check_spk2utt(read_table(folder / "spk2utt"), speakers, folder)
@@ -185,12 +199,12 @@ def _check_speakers(folder: Path, speakers: Table) -> None:
 
 def _check_spk2utt(speakers: Table, of_utterances: Table, folder: Path) -> None:
     listed: set[str] = set()
-    for speaker, row in speakers.items():
-        for name in _BLANKS.split(row.value) if row.value else []:
+    for speaker, line in speakers.items():
+        for name in _BLANKS.split(line.value) if line.value else []:
             if name not in of_utterances or of_utterances[name].value != speaker or name in listed:
                 raise ValueError(
-                    f"{row.where}: {speaker!r} has {name!r}, which {folder / 'utt2spk'} does not say, or this file "
-                    "says twice. Write it anew: utils/utt2spk_to_spk2utt.pl utt2spk > spk2utt."
+                    f"{line.where}: {speaker!r} has {name!r}, which contradicts {folder / 'utt2spk'} or is repeated. "
+                    "Write the file again: utils/utt2spk_to_spk2utt.pl utt2spk > spk2utt."
                 )
             listed.add(name)
     lacking = next((name for name in of_utterances if name not in listed), None)
@@ -199,60 +213,60 @@ def _check_spk2utt(speakers: Table, of_utterances: Table, folder: Path) -> None:
 
 
 def _check_texts(texts: Table) -> None:
-    for row in texts.values():
-        illegal = _ILLEGAL_WORDS.intersection(row.value.split(" "))
-        blanks = {character for character in row.value if character.isspace() and character not in " \t"}
+    for line in texts.values():
+        illegal = _ILLEGAL_WORDS.intersection(line.value.split(" "))
+        blanks = {character for character in line.value if character.isspace() and character not in " \t"}
         if illegal or blanks:
             got = ", ".join(map(repr, sorted(illegal | blanks)))
-            raise ValueError(f"{row.where}: the text has {got}, which Kaldi keeps for itself. Take it out.")
+            raise ValueError(f"{line.where}: the text has {got}, which Kaldi reserves. Remove it.")
 
 
 def _read_segments(folder: Path, speakers: Table, wavs: Table) -> dict[str, Segment]:
-    """Where each utterance is; without a file, each is a whole recording of its name."""
+    """Returns the place of each utterance; without a file, each utterance is the recording of the same id."""
     path = folder / "segments"
     if not path.is_file():
         _check_same_ids(folder / "utt2spk", speakers, folder / "wav.scp", wavs)
         return {name: Segment(name, where=wavs[name].where) for name in speakers}
     table = read_table(path, columns=4)
     _check_same_ids(folder / "utt2spk", speakers, path, table)
-    segments = {name: _segment(row) for name, row in table.items()}
+    segments = {name: _segment(line) for name, line in table.items()}
     unknown = next((segment for segment in segments.values() if segment.recording not in wavs), None)
     if unknown is not None:
         raise ValueError(f"{unknown.where}: {unknown.recording!r} is not in {folder / 'wav.scp'}.")
     used = {segment.recording for segment in segments.values()}
-    _check_known({name: row for name, row in wavs.items() if name not in used}, used, path)
+    _check_known({name: line for name, line in wavs.items() if name not in used}, used, path)
     _warn_of_overlaps(path, segments)
     return segments
 
 
-def _segment(row: Row) -> Segment:
-    recording, start, end = _BLANKS.split(row.value)
-    begin = _number(row, start, above=-math.inf)
+def _segment(line: KaldiLine) -> Segment:
+    recording, start, end = _BLANKS.split(line.value)
+    begin = _number(line, start, above=-math.inf)
     if begin < 0:
-        raise ValueError(f"{row.where}: the segment begins at {start} s, before its recording.")
-    finish = _number(row, end, above=-math.inf)
+        raise ValueError(f"{line.where}: the segment begins at {start} s, before its recording.")
+    finish = _number(line, end, above=-math.inf)
     if finish <= begin:
-        raise ValueError(f"{row.where}: the segment ends at {end} s, not behind its beginning at {start} s.")
-    return Segment(recording, begin, finish, row.where)
+        raise ValueError(f"{line.where}: the segment ends at {end} s, not after its start at {start} s.")
+    return Segment(recording, begin, finish, line.where)
 
 
-def _number(row: Row, text: str, above: float) -> float:
+def _number(line: KaldiLine, text: str, above: float) -> float:
     value = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not above < value < math.inf:
         limit = "" if above == -math.inf else f" above {above:g}"
-        raise ValueError(f"{row.where}: got {text!r}, expected a number of seconds{limit}.")
+        raise ValueError(f"{line.where}: got {text!r}, expected a number of seconds{limit}.")
     return value
 
 
 def _check_known(table: Table, known: Iterable[str], path: Path) -> None:
     names = set(known)
-    for name, row in table.items():
+    for name, line in table.items():
         if name not in names:
-            raise ValueError(f"{row.where}: {name!r} is not in {path}.")
+            raise ValueError(f"{line.where}: {name!r} is not in {path}.")
 
 
 def _warn_of_overlaps(path: Path, segments: dict[str, Segment]) -> None:
-    """Kaldi allows it: two people may talk at once. A file of shifted times looks the same."""
+    """Warns of overlapping segments: they are allowed, since two people may talk at once, but may also be an error."""
     by_time = sorted(segments.items(), key=lambda item: (item[1].recording, item[1].start))
     overlaps = []
     last = Segment("")

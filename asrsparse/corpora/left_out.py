@@ -1,4 +1,4 @@
-"""The account of utterances that are kept out of a data set: each is named, counted, and stated in hours."""
+"""Records the utterances that are left out of a data set: each is named and counted, and their hours are stated."""
 
 import logging
 from collections import Counter
@@ -12,7 +12,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LeftOutUtterance:
-    """One utterance that is kept out. `duration` is in seconds, 0.0 where it could not be read."""
+    """One utterance that is left out.
+
+    Attributes:
+        utterance_id: The id of the utterance.
+        reason: Why it is left out, as a short clause: `"audio does not decode: ..."`.
+        duration: Its duration in seconds, 0.0 where that could not be read.
+    """
 
     utterance_id: str
     reason: str
@@ -20,39 +26,55 @@ class LeftOutUtterance:
 
 
 class LeftOut:
-    """Collects the utterances that one stage keeps out, and stops the run when they are too many.
+    """Collects the utterances that one stage leaves out, and stops the run if they are too many.
 
     Args:
-        where: What is being made, for the messages: `"train cuts"`.
+        where: What the stage prepares, for the messages: `"train cuts"`.
         max_share: The largest share of utterances that may be left out before the run stops, in [0, 1].
+
+    Raises:
+        ValueError: If `max_share` is not in [0, 1].
     """
 
     def __init__(self, where: str, max_share: float = 0.05) -> None:
         if not 0.0 <= max_share <= 1.0:
-            raise ValueError(f"max_share of {where}: got {max_share}, allowed are shares in [0, 1].")
+            raise ValueError(f"corpus.max_left_out: got {max_share} for {where}, allowed are shares in [0, 1].")
         self.where = where
         self.max_share = max_share
         self.utterances: list[LeftOutUtterance] = []
 
     def add(self, utterance_id: str, reason: str, duration: float = 0.0) -> None:
-        """Leaves one utterance out; `reason` is a short clause: `"audio does not decode: ..."`."""
+        """Leaves one utterance out, and logs a warning.
+
+        Args:
+            utterance_id: The id of the utterance.
+            reason: Why it is left out, as a short clause: `"audio does not decode: ..."`.
+            duration: Its duration in seconds, where it is known.
+        """
         self.utterances.append(LeftOutUtterance(utterance_id, reason, duration))
         logger.warning("%s: left out %s: %s", self.where, utterance_id, reason)
 
     @property
     def hours(self) -> float:
-        """Hours of speech that are left out, as far as their durations are known."""
+        """The hours of speech that are left out, as far as their durations are known."""
         return sum(u.duration for u in self.utterances) / 3600
 
     def summary(self) -> str:
-        """One line: how many, how many hours, and the reasons by number (a reason's detail after `:` is dropped)."""
+        """Returns one line: the number of utterances, their hours, and how often there is each reason.
+
+        The detail of a reason after its first `:` is not stated.
+        """
         reasons = Counter(u.reason.split(":")[0] for u in self.utterances)
         listed = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
         counted = f"{self.where}: left out {len(self.utterances)} utterances ({self.hours:.3f} h)"
         return f"{counted}: {listed}" if listed else counted
 
     def close(self, num_utterances: int, path: Path | None = None) -> None:
-        """Says what was left out of `num_utterances`, and lists it in `path` (tab-separated: id, reason, seconds).
+        """Logs and lists the utterances that were left out, and checks that they are not too many.
+
+        Args:
+            num_utterances: The number of all utterances, with those that were left out.
+            path: The file of the list, with a line `id<TAB>reason<TAB>seconds` for each utterance left out.
 
         Raises:
             ValueError: If more than `max_share` of the utterances were left out, or all of them.

@@ -1,14 +1,14 @@
-"""The LibriSpeech corpus: about 960 hours of read English books (Panayotov et al., ICASSP 2015).
+"""Prepares the LibriSpeech corpus: about 960 hours of read English books (Panayotov et al., ICASSP 2015).
 
-Layout of the corpus folder, in which the parts may also lie in a folder `LibriSpeech`:
+This is the layout of the corpus folder. The subsets may also be in a folder `LibriSpeech` in it.
 
     train-clean-100/<speaker>/<chapter>/<speaker>-<chapter>-0000.flac   16 kHz, one for each utterance
     train-clean-100/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt   lines `<speaker>-<chapter>-0000 WORDS`
-    ...                                                                 likewise each part of `PARTS_OF` and `DEV`
+    ...                                                                 likewise the other subsets
     SPEAKERS.TXT                                                        not read
 
-FLAC files are read where they lie. lhotse's own `prepare_librispeech` passes over missing files and ends at the first
-damaged one; here they are named and counted, and its `parse_utterance` reads the others.
+FLAC files are read from where they are. lhotse's own `prepare_librispeech` skips missing files silently and stops at
+the first damaged one. Here both are named and counted, and lhotse's `parse_utterance` reads the others.
 """
 
 import hashlib
@@ -28,16 +28,16 @@ from asrsparse.corpora.manifests import is_prepared, preparing, splits_with, wri
 
 logger = logging.getLogger(__name__)
 
-PARTS_OF = {100: ("train-clean-100",), 960: ("train-clean-100", "train-clean-360", "train-other-500")}
-"""The training parts by hours."""
+TRAINING_SUBSETS = {100: ("train-clean-100",), 960: ("train-clean-100", "train-clean-360", "train-other-500")}
+"""Maps hours of training data to the subsets that have them."""
 
-DEV = ("dev-clean", "dev-other")
-"""Together they are dev, as in icefall and ESPnet."""
+DEV_SUBSETS = ("dev-clean", "dev-other")
+"""The subsets that together are dev, as in icefall and ESPnet."""
 
 LAYOUT = (
     "Expected are train-clean-100, dev-clean, dev-other, test-clean, test-other and, for 960 h, train-clean-360 and "
     "train-other-500, each with <speaker>/<chapter>/*.flac and *.trans.txt. The archives are at "
-    "https://www.openslr.org/12; corpus.download=true fetches those that are not there."
+    "https://www.openslr.org/12; corpus.download=true downloads the missing ones."
 )
 _LINE = re.compile(r"(\d+-\d+-\d+)(?:\s+(.*))?")
 
@@ -57,34 +57,37 @@ def prepare_librispeech(
 
     Args:
         corpus_dir: The corpus in its own layout (see the top of this file).
-        output_dir: Where `manifests/` goes.
-        hours: Of training: 100 or 960.
-        test_splits: Parts that are decoded, in the order of reports.
-        download: Whether to fetch what is not there into `corpus_dir`: 30 GB with 100 h, 60 GB with 960 h.
-        num_jobs: Number of threads that read headers.
-        max_left_out: The largest share of a split that may be unusable before this stops.
+        output_dir: The folder that gets `manifests/`.
+        hours: The hours of training data, 100 or 960.
+        test_splits: The subsets that are test sets, in the order of reports.
+        download: Whether to download missing subsets into `corpus_dir`: 7 GB with 100 h, 60 GB with 960 h.
+        num_jobs: The number of threads that read headers; by default as many as Python's `ThreadPoolExecutor` chooses.
+        max_left_out: The largest share of the utterances of a split that may be unusable.
 
     Raises:
-        ValueError: If an argument is wrong, a part of the corpus is not there, a transcript is malformed, or too many
-            utterances of a split are unusable.
+        ValueError: If an argument is wrong, a subset is missing, a transcript is malformed, or too many utterances of a
+            split are unusable.
     """
-    parts_of = choose_parts(hours, test_splits)
-    parts = sorted({part for parts in parts_of.values() for part in parts})
+    subsets_of = choose_subsets(hours, test_splits)
+    subsets = sorted({subset for subsets in subsets_of.values() for subset in subsets})
     if download:
-        download_parts(corpus_dir, parts)
-    root = find_root(corpus_dir, parts)
+        download_subsets(corpus_dir, subsets)
+    root = find_root(corpus_dir, subsets)
     arguments = {
-        "files": _fingerprint(root, parts),
-        "parts": {split: list(parts) for split, parts in parts_of.items()},
+        "files": _fingerprint(root, subsets),
+        "subsets": {split: list(subsets) for split, subsets in subsets_of.items()},
         "max_left_out": max_left_out,
     }
     manifest_dir = output_dir / "manifests"
-    if is_prepared(manifest_dir, arguments):
+    older = {"parts" if key == "subsets" else key: value for key, value in arguments.items()}
+    if is_prepared(manifest_dir, arguments, older):
         return
     with preparing(manifest_dir, arguments):
-        for split, its_parts in parts_of.items():
+        for split, its_subsets in subsets_of.items():
             left_out = LeftOut(f"librispeech {split}", max_left_out)
-            utterances = [utterance for part in its_parts for utterance in read_part(root / part, left_out, num_jobs)]
+            utterances = [
+                utterance for subset in its_subsets for utterance in read_subset(root / subset, left_out, num_jobs)
+            ]
             left_out.close(len(utterances) + len(left_out.utterances), output_dir / f"{split}_left_out.tsv")
             recordings, supervisions = zip(*utterances, strict=True)
             write_split(
@@ -95,85 +98,94 @@ def prepare_librispeech(
             )
 
 
-def choose_parts(hours: int, test_splits: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The parts of each split.
-
-    Raises:
-        ValueError: If there are no such parts.
-
-    Example:
-        >>> choose_parts(100, ["test-clean"])
-        {'train': ('train-clean-100',), 'dev': ('dev-clean', 'dev-other'), 'test-clean': ('test-clean',)}
-    """
-    if hours not in PARTS_OF:
-        raise ValueError(f"corpus.hours: got {hours}, allowed are {' and '.join(map(str, PARTS_OF))}.")
-    unknown = [part for part in test_splits if part not in LIBRISPEECH or part.startswith("train")]
-    if unknown:
-        known = [part for part in LIBRISPEECH if not part.startswith("train")]
-        raise ValueError(f"corpus.test_splits: got {', '.join(unknown)}, allowed for LibriSpeech are {known}.")
-    parts = {"train": PARTS_OF[hours], "dev": DEV} | {part: (part,) for part in test_splits}
-    return {split: parts[split] for split in splits_with(test_splits)}
-
-
-def download_parts(corpus_dir: Path, parts: Sequence[str]) -> None:
-    """Fetches parts with lhotse, and unpacks them in `corpus_dir/LibriSpeech`; what is there is left alone.
-
-    An interrupted download goes on where it stopped.
+def choose_subsets(hours: int, test_splits: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Returns the subsets of each split.
 
     Args:
-        corpus_dir: Where the corpus shall lie.
-        parts: Names of parts.
+        hours: The hours of training data, 100 or 960.
+        test_splits: The subsets that are test sets.
+
+    Raises:
+        ValueError: If there are no such subsets.
+
+    Example:
+        >>> choose_subsets(100, ["test-clean"])
+        {'train': ('train-clean-100',), 'dev': ('dev-clean', 'dev-other'), 'test-clean': ('test-clean',)}
     """
-    missing = [part for part in parts if _is_missing(corpus_dir, part)]
+    if hours not in TRAINING_SUBSETS:
+        raise ValueError(f"corpus.hours: got {hours}, allowed are {' and '.join(map(str, TRAINING_SUBSETS))}.")
+    unknown = [subset for subset in test_splits if subset not in LIBRISPEECH or subset.startswith("train")]
+    if unknown:
+        known = [subset for subset in LIBRISPEECH if not subset.startswith("train")]
+        raise ValueError(
+            f"corpus.test_splits: got {', '.join(unknown)}, allowed for LibriSpeech are {', '.join(known)}."
+        )
+    subsets = {"train": TRAINING_SUBSETS[hours], "dev": DEV_SUBSETS} | {subset: (subset,) for subset in test_splits}
+    return {split: subsets[split] for split in splits_with(test_splits)}
+
+
+def download_subsets(corpus_dir: Path, subsets: Sequence[str]) -> None:
+    """Downloads subsets with lhotse and unpacks them in `corpus_dir/LibriSpeech`; existing subsets are not changed.
+
+    An interrupted download continues where it stopped.
+
+    Args:
+        corpus_dir: The folder of the corpus.
+        subsets: The names of the subsets.
+    """
+    missing = [subset for subset in subsets if _is_missing(corpus_dir, subset)]
     if missing:
         logger.info("downloading %s to %s", ", ".join(missing), corpus_dir)
         download_librispeech(corpus_dir, missing)
 
 
-def _is_missing(corpus_dir: Path, part: str) -> bool:
-    """Whether a part is to be fetched. lhotse deletes a folder that it did not finish, so never one of the user's."""
-    unfinished = (corpus_dir / f"{part}.tar.gz").is_file()
-    folder = corpus_dir / "LibriSpeech" / part
-    there = folder.is_dir() or (corpus_dir / part).is_dir()
+def _is_missing(corpus_dir: Path, subset: str) -> bool:
+    """Returns whether a subset must be downloaded: it is not there, or lhotse has begun to unpack it and not finished.
+
+    lhotse deletes a folder that it did not finish, so it must not be called for folders that the user made.
+    """
+    unfinished = (corpus_dir / f"{subset}.tar.gz").is_file()
+    folder = corpus_dir / "LibriSpeech" / subset
+    there = folder.is_dir() or (corpus_dir / subset).is_dir()
     return not there or (unfinished and not (folder / ".completed").is_file())
 
 
-def find_root(corpus_dir: Path, parts: Sequence[str]) -> Path:
-    """The folder that holds the parts: `corpus_dir`, or `LibriSpeech` in it.
+def find_root(corpus_dir: Path, subsets: Sequence[str]) -> Path:
+    """Returns the folder that holds the subsets: `LibriSpeech` in `corpus_dir`, if there is one, or `corpus_dir`.
 
     Raises:
-        ValueError: If a part is in neither.
+        ValueError: If a subset is missing there.
     """
     root = corpus_dir / "LibriSpeech" if (corpus_dir / "LibriSpeech").is_dir() else corpus_dir
-    missing = [part for part in parts if not (root / part).is_dir()]
+    missing = [subset for subset in subsets if not (root / subset).is_dir()]
     if missing:
         raise ValueError(f"{root} does not hold {', '.join(missing)}. {LAYOUT}")
     return root
 
 
-def _fingerprint(root: Path, parts: Sequence[str]) -> str:
-    """A hash of the transcripts, and of which FLAC files there are."""
+def _fingerprint(root: Path, subsets: Sequence[str]) -> str:
+    """Returns a hash of the transcripts and of the names of the FLAC files."""
     digest = hashlib.blake2b(str(root).encode(), digest_size=8)
-    for part in parts:
-        for path in sorted((root / part).rglob("*.flac")):
+    for subset in subsets:
+        for path in sorted((root / subset).rglob("*.flac")):
             digest.update(f"{path.name}\n".encode())
-        for path in sorted((root / part).rglob("*.trans.txt")):
+        for path in sorted((root / subset).rglob("*.trans.txt")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def read_part(
+def read_subset(
     folder: Path, left_out: LeftOut, num_jobs: int | None = None
 ) -> list[tuple[Recording, SupervisionSegment]]:
-    """Reads the transcripts of a part and the headers of its FLAC files.
+    """Reads the transcripts of a subset and the headers of its FLAC files.
 
     Args:
-        folder: Such as `LibriSpeech/dev-clean`.
-        left_out: Takes what has no words, no file, or a damaged one.
-        num_jobs: Number of threads.
+        folder: The folder of the subset, such as `LibriSpeech/dev-clean`.
+        left_out: Gets the utterances that have no words or no file, or whose file is damaged.
+        num_jobs: The number of threads; by default as many as Python's `ThreadPoolExecutor` chooses.
 
     Returns:
-        The others, in the order of their ids' letters.
+        The other utterances, sorted by id.
 
     Raises:
         ValueError: If a transcript is malformed.
@@ -189,10 +201,10 @@ def read_part(
 
 
 def read_transcript(path: Path) -> Iterator[str]:
-    """The lines of a transcript, `speaker-chapter-number WORDS`.
+    """Yields the lines of a transcript, `speaker-chapter-number WORDS`.
 
     Raises:
-        ValueError: If a line does not begin with such an id, whose parts name the folders of its file.
+        ValueError: If a line does not begin with such an id; its numbers name the folders of the FLAC file.
     """
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if not _LINE.fullmatch(line.strip()):
@@ -208,13 +220,17 @@ def _read_utterance(folder: Path, line: str) -> tuple[Recording, SupervisionSegm
         return LeftOutUtterance(name, f"no file: {file}", 0.0)
     try:
         recording, supervision = parse_utterance(folder, line, {})
-    except Exception as error:  # lhotse and its audio backends raise many kinds, and all mean this
+    except Exception as error:  # lhotse and its audio backends raise many kinds, and all of them mean this
         return LeftOutUtterance(name, f"audio does not decode: {file}: {str(error)[:100]!r}", 0.0)
     return recording, supervision
 
 
 def flac(folder: Path, name: str) -> Path:
-    """The file of an utterance of a part.
+    """Returns the FLAC file of an utterance.
+
+    Args:
+        folder: The folder of the subset.
+        name: The id of the utterance.
 
     Example:
         >>> str(flac(Path("dev-clean"), "84-121123-0000"))

@@ -1,4 +1,4 @@
-"""What LRS2 and LRS3 share: videos of at most some minutes, each with a text file, in folders of talkers."""
+"""What LRS2 and LRS3 share: video clips of up to some minutes, each with a text file, in one folder for each talker."""
 
 import hashlib
 import logging
@@ -12,29 +12,29 @@ from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 
 from asrsparse.corpora.left_out import LeftOut, LeftOutUtterance
-from asrsparse.corpora.lrs_text import Segment, cut_at_words, read_transcript
+from asrsparse.corpora.lrs_text import Segment, read_transcript, split_at_words
 from asrsparse.corpora.manifests import SPLITS, is_prepared, preparing, write_split
 from asrsparse.corpora.media import Media, Source, prepare_media
 from asrsparse.video.landmarks import landmark_file
 
 logger = logging.getLogger(__name__)
 
-LATEST_WORD = 0.5  # seconds that a word may end behind its file: times of words are those of a forced alignment
+LATEST_WORD = 0.5  # seconds by which a word may end after its clip: the times of words come from a forced alignment
 _TALKER_AND_NUMBER = re.compile(r"[\w-]+/\d+")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One video of the corpus and its text, before either was read.
+    """One clip of the corpus: a video and its text file, which are not read yet.
 
     Attributes:
-        root: The folder that holds the parts.
-        part: `pretrain`, `trainval`, ...
-        name: `talker/number`.
+        root: The folder that holds the subsets.
+        subset: The subset of the corpus: `pretrain`, `trainval`, ...
+        name: The clip's name in the subset, `talker/number`.
     """
 
     root: Path
-    part: str
+    subset: str
     name: str
 
     def __post_init__(self) -> None:
@@ -42,27 +42,32 @@ class Clip:
 
     @property
     def id(self) -> str:
-        """The same talker and number may be in two parts: `trainval-0d6iSvF1UmA-50006`."""
-        return f"{self.part}-{self.name.replace('/', '-')}"
+        """The id, `trainval-0d6iSvF1UmA-50006`. It has the subset, since two of them may have the same clip name."""
+        return f"{self.subset}-{self.name.replace('/', '-')}"
 
     @property
     def talker(self) -> str:
-        """The folder in which it lies: a talk's in LRS3, a programme's in LRS2."""
+        """The name of the clip's folder, which stands for the talker: a talk in LRS3, a programme in LRS2."""
         return self.name.partition("/")[0]
 
     def source(self, video: bool, landmarks_dir: Path | None) -> Source:
-        """Its files, and what is to be made of them."""
-        film, key = self.file(".mp4"), f"{self.part}/{self.name}"
+        """Returns the files to prepare.
+
+        Args:
+            video: Whether to prepare the mouth region, too.
+            landmarks_dir: The folder of landmarks, or None to search for the face.
+        """
+        file, key = self.file(".mp4"), f"{self.subset}/{self.name}"
         landmarks = None if landmarks_dir is None else landmark_file(landmarks_dir, key)
-        return Source(self.id, key, film, film if video else None, landmarks)
+        return Source(self.id, key, file, file if video else None, landmarks)
 
     def file(self, suffix: str) -> Path:
-        """`.mp4` or `.txt`."""
-        return self.root / self.part / f"{self.name}{suffix}"
+        """Returns the clip's file with a suffix, `.mp4` or `.txt`."""
+        return self.root / self.subset / f"{self.name}{suffix}"
 
 
 def is_talker_and_number(name: str) -> bool:
-    """Whether `name` is `talker/number`: what is not might lead out of the corpus.
+    """Returns whether a name has the form `talker/number`. Other names might lead out of the folder of the corpus.
 
     Example:
         >>> is_talker_and_number("0d6iSvF1UmA/50006"), is_talker_and_number("../50006")
@@ -81,26 +86,28 @@ def prepare_clips(
     num_jobs: int | None = None,
     max_left_out: float = 0.05,
 ) -> None:
-    """Writes the manifests of the splits, with word times, the sound as 16 kHz mono FLAC, and the mouths.
+    """Writes the manifests of the splits, with word times, the audio as 16 kHz mono FLAC, and the mouth regions.
 
-    A second call with the same arguments and the same files returns at once; an interrupted one continues.
+    A second call with the same arguments and the same files returns at once. A call that was interrupted continues.
 
     Args:
-        corpus: Its name, for messages.
+        corpus: The name of the corpus, for messages.
         splits: The clips of train, dev and test.
-        output_dir: Where `manifests/`, `audio/<part>/<talker>/<number>.flac` and `video/<part>/...mp4` go.
-        max_seconds: The longest segment that a training clip with word times may give; others are not cut.
-        video: Whether to make the mouths.
-        landmarks_dir: Where the mouths are, `<part>/<talker>/<number>.json` or `.npz` (`asrsparse.video.landmarks`); by
-            default the faces are looked for.
-        num_jobs: Number of processes that decode; by default one for each core.
-        max_left_out: The largest share of clips that may be unusable before this stops.
+        output_dir: The folder that gets `manifests/`, `audio/<subset>/<talker>/<number>.flac` and
+            `video/<subset>/<talker>/<number>.mp4`.
+        max_seconds: The longest segment in seconds. A longer training clip with word times is split between words; a
+            clip without them stays whole.
+        video: Whether to prepare the mouth regions, too. A clip without one is then left out.
+        landmarks_dir: The folder of landmarks, `<subset>/<talker>/<number>.json` or `.npz` (see
+            `asrsparse.video.landmarks`); by default the faces are searched for.
+        num_jobs: The number of processes that decode; by default one for each core.
+        max_left_out: The largest share of clips that may be unusable.
 
     Raises:
         ValueError: If an argument is wrong, too many clips are unusable, or a split would be empty.
     """
     if not max_seconds >= 1.0:
-        raise ValueError(f"max_seconds of {corpus}: got {max_seconds}, allowed is at least 1 s.")
+        raise ValueError(f"corpus.max_seconds: got {max_seconds}, allowed is at least 1 s.")
     arguments = {
         "corpus": corpus,
         "files": _fingerprint(splits),
@@ -129,7 +136,7 @@ def prepare_clips(
 
 
 def _fingerprint(splits: Mapping[str, Sequence[Clip]]) -> str:
-    """A hash of where the clips lie, which split each is in, and which of its files is there."""
+    """Returns a hash of the paths of the clips, the split of each, and which of its files exist."""
     files = ((split, clip.file(".mp4"), clip.file(".txt")) for split, clips in splits.items() for clip in clips)
     used = "\n".join(f"{split} {video} {video.is_file()} {text.is_file()}" for split, video, text in files)
     return hashlib.blake2b(used.encode(), digest_size=8).hexdigest()
@@ -138,7 +145,14 @@ def _fingerprint(splits: Mapping[str, Sequence[Clip]]) -> str:
 def supervise_all(
     clips: Sequence[Clip], prepared: Sequence[Media | LeftOutUtterance], max_seconds: float, left_out: LeftOut
 ) -> list[tuple[Recording, list[SupervisionSegment]]]:
-    """Pairs each clip with the segments of its text; clips without sound, mouth or words go to `left_out`."""
+    """Returns the recording of each clip with the segments of its text.
+
+    Args:
+        clips: The clips.
+        prepared: The media of each clip, or why there are none.
+        max_seconds: The longest segment in seconds.
+        left_out: Gets the clips that have no audio, no mouth region, or no words.
+    """
     pairs = []
     for clip, media in zip(clips, prepared, strict=True):
         if isinstance(media, LeftOutUtterance):
@@ -153,10 +167,15 @@ def supervise_all(
 
 
 def supervise(clip: Clip, media: Media, max_seconds: float) -> list[SupervisionSegment]:
-    """Texts, times and words of a clip: one segment, or several where it is longer than `max_seconds`.
+    """Returns the text, times and words of a clip: one segment, or several if it is longer than `max_seconds`.
+
+    Args:
+        clip: The clip.
+        media: Its prepared audio and video.
+        max_seconds: The longest segment in seconds.
 
     Raises:
-        ValueError: If the text is missing or malformed, has no words, or goes on long after the end of the file.
+        ValueError: If the text is missing or malformed, has no words, or has words long after the end of the video.
     """
     transcript = read_transcript(clip.file(".txt"))
     words, seconds = transcript.words, media.recording.duration
@@ -165,7 +184,7 @@ def supervise(clip: Clip, media: Media, max_seconds: float) -> list[SupervisionS
             f"file ends before its last word: {clip.file('.mp4')} has {seconds:.2f} s, its text has words "
             f"until {words[-1].end:.2f} s"
         )
-    segments = cut_at_words(words, seconds, max_seconds)
+    segments = split_at_words(words, seconds, max_seconds)
     if len(segments) == 1:
         return [_supervision(clip, clip.id, segments[0], transcript.text, media)]
     return [
@@ -191,6 +210,6 @@ def _supervision(clip: Clip, name: str, segment: Segment, text: str, media: Medi
 
 
 def _within(word: AlignmentItem, segment: Segment) -> AlignmentItem:
-    """The word without what rounding a border to a video frame has put outside its segment."""
+    """Clips the times of a word to its segment, whose borders are rounded to video frames."""
     start, end = (min(max(time, segment.start), segment.end) for time in (word.start, word.end))
     return word._replace(start=start, duration=round(end - start, ndigits=8))

@@ -1,11 +1,11 @@
-"""The LRS2-BBC corpus: sentences from British television (Afouras et al., arXiv 1809.02108); about 224 hours.
+"""Prepares the LRS2-BBC corpus: about 224 hours from British television (Afouras et al., arXiv 1809.02108).
 
-Layout of the corpus folder; the lists may lie in `mvlrs_v1`, too, and `lrs.py` shows a text file:
+This is the layout of the corpus folder. The lists may also be in `mvlrs_v1`; `lrs_text.py` shows a text file.
 
-    mvlrs_v1/pretrain/<programme>/00001.mp4 and .txt     longer stretches, with the times of words
+    mvlrs_v1/pretrain/<programme>/00001.mp4 and .txt     longer clips, with the times of words
     mvlrs_v1/main/<programme>/00001.mp4 and .txt         sentences of at most 100 letters
-    pretrain.txt train.txt val.txt test.txt              lines `<programme>/00001`, of main but for the first; what
-                                                         follows on a line is not read
+    pretrain.txt                                         lines `<programme>/00001`, clips of pretrain
+    train.txt val.txt test.txt                           likewise, clips of main; the rest of a line is not read
 """
 
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ LISTS = {
     "val": ("dev", "main"),
     "test": ("test", "main"),
 }
-"""The split and the part of each list."""
+"""Maps each list to its split and its subset."""
 
 LAYOUT = (
     "Expected are mvlrs_v1/main/<programme>/*.mp4 and .txt, likewise mvlrs_v1/pretrain, and the lists pretrain.txt, "
-    "train.txt, val.txt and test.txt beside mvlrs_v1 or in it. The BBC hands LRS2 out to universities, who sign its "
+    "train.txt, val.txt and test.txt beside mvlrs_v1 or in it. The BBC gives LRS2 to universities that sign its "
     "form: https://www.bbc.co.uk/rd/projects/lip-reading-datasets."
 )
 
@@ -42,13 +42,13 @@ def prepare_lrs2(
 
     Args:
         corpus_dir: The corpus in its own layout (see the top of this file).
-        output_dir: Where manifests, sound and mouths go, see `prepare_clips`.
-        pretrain: Whether to train on the part pretrain, too; without it about 28 h are left.
-        max_seconds: The longest segment into which clips of pretrain are cut.
-        video: Whether to make the mouths.
-        landmarks_dir: Where the mouths are, see `prepare_clips`; by default the faces are looked for.
-        num_jobs: Number of processes that decode; by default one for each core.
-        max_left_out: The largest share of clips that may be unusable before this stops.
+        output_dir: As for `lrs.prepare_clips`, like the other arguments that are not explained here.
+        pretrain: Whether to train on the subset pretrain, too; without it about 28 h are left.
+        max_seconds: The longest segment in seconds into which clips of pretrain are split.
+        video: As for `lrs.prepare_clips`.
+        landmarks_dir: As for `lrs.prepare_clips`.
+        num_jobs: As for `lrs.prepare_clips`.
+        max_left_out: As for `lrs.prepare_clips`.
 
     Raises:
         ValueError: If the folder is not the corpus, a list is malformed, too many clips are unusable, or a split would
@@ -59,7 +59,11 @@ def prepare_lrs2(
 
 
 def find_splits(corpus_dir: Path, pretrain: bool = True) -> Mapping[str, list[Clip]]:
-    """The clips of train, dev and test, as the lists name them.
+    """Returns the clips of train, dev and test, as the lists name them.
+
+    Args:
+        corpus_dir: The folder of the corpus.
+        pretrain: Whether to train on the subset pretrain, too.
 
     Raises:
         ValueError: If there is no such folder, the videos or a list are not in it, or a line of a list is malformed.
@@ -68,9 +72,9 @@ def find_splits(corpus_dir: Path, pretrain: bool = True) -> Mapping[str, list[Cl
     if not (root / "main").is_dir():
         raise ValueError(f"No folder {root / 'main'}: {corpus_dir} is not LRS2. {LAYOUT}")
     splits: dict[str, list[Clip]] = {"train": [], "dev": [], "test": []}
-    for name, (split, part) in LISTS.items():
+    for name, (split, subset) in LISTS.items():
         if name != "pretrain" or pretrain:
-            splits[split] += [Clip(root, part, clip) for clip in read_list(_find_list(corpus_dir, name))]
+            splits[split] += [Clip(root, subset, clip) for clip in read_list(_find_list(corpus_dir, name))]
     return splits
 
 
@@ -83,10 +87,10 @@ def _find_list(corpus_dir: Path, name: str) -> Path:
 
 
 def read_list(path: Path) -> list[str]:
-    """Reads a list: `programme/number` of each line, each once, in their order.
+    """Returns the `programme/number` of each line of a list, each once, in their order.
 
     Raises:
-        ValueError: If a line does not begin with one.
+        ValueError: If a line does not begin with `programme/number`.
     """
     names: dict[str, None] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):

@@ -1,6 +1,6 @@
-"""The text files of LRS2 and LRS3, and where long clips are cut.
+"""Reads the text files of LRS2 and LRS3, and splits long clips between words.
 
-A text file; `Ref:` and the places of the face are in LRS3's only, and the times of words not in every file:
+A text file looks like this. `Ref:` and the places of the face are in LRS3 only, and not every file has word times.
 
     Text:  SO WHAT IS IT
     Conf:  4
@@ -25,12 +25,17 @@ from lhotse.supervision import AlignmentItem
 from asrsparse.rates import FRAMES_PER_SECOND
 
 WORD_TABLE = "WORD START END ASDSCORE"
-MARGIN = 0.2  # seconds of the pause that stay with a segment
+MARGIN = 0.2  # seconds of a pause that a segment keeps at most
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What is said in a clip, and when, where the text file says so."""
+    """The text of a clip.
+
+    Attributes:
+        text: All words.
+        words: Each word with its times in seconds; empty if the text file has no times.
+    """
 
     text: str
     words: list[AlignmentItem]
@@ -38,7 +43,13 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a clip: seconds from its beginning, and the words in it."""
+    """A segment of a clip.
+
+    Attributes:
+        start: Its start in seconds from the beginning of the clip.
+        end: Its end in seconds from the beginning of the clip.
+        words: The words in it, with their times in seconds from the beginning of the clip.
+    """
 
     start: float
     end: float
@@ -46,34 +57,34 @@ class Segment:
 
 
 def read_transcript(path: Path) -> Transcript:
-    """Reads a text file; what stands in braces (`{LG}`, laughter) is no word and goes.
+    """Reads a text file. Marks in braces, such as `{LG}` for laughter, are no words and are removed.
 
     Raises:
-        ValueError: If there is no such file, it has no line `Text:` or no words in it, or a line of the table of words
-            is malformed.
+        ValueError: If there is no such file, it has no line `Text:`, that line has no words, or a line of the table of
+            words is malformed.
     """
     if not path.is_file():
         raise ValueError(f"no text: {path}")
     lines = _read(path).split("\n")
-    said = next((line.partition(":")[2] for line in lines if line.startswith("Text:")), None)
-    if said is None:
+    text_line = next((line.partition(":")[2] for line in lines if line.startswith("Text:")), None)
+    if text_line is None:
         raise ValueError(f"no Text line: {path}")
-    text = _without_noises(said)
+    text = _without_marks(text_line)
     if not text:
         raise ValueError(f"no words: {path}")
     return Transcript(text, read_words(lines, path))
 
 
 def read_words(lines: Sequence[str], path: Path) -> list[AlignmentItem]:
-    """Reads the table of words at the end of a text file's lines; empty where there is none.
+    """Reads the table of words at the end of a text file; the list is empty if there is none.
 
     Args:
         lines: All lines of the file.
-        path: Its name, for messages.
+        path: The file, for messages.
 
     Raises:
-        ValueError: If a line is not `word start end score` with 0 <= start <= end, or a word
-            begins before the last one.
+        ValueError: If a line is not `word start end score` with 0 <= start <= end, or a word begins before the one
+            before it.
     """
     head = next((number for number, line in enumerate(lines) if line.strip() == WORD_TABLE), len(lines))
     words: list[AlignmentItem] = []
@@ -84,13 +95,13 @@ def read_words(lines: Sequence[str], path: Path) -> list[AlignmentItem]:
         start, end = (float(match[2]), float(match[3])) if match else (math.inf, 0.0)
         if match is None or start > end or (words and start < words[-1].start):
             raise ValueError(f"malformed word: {path}:{number}: got {line!r}, expected `{WORD_TABLE}`, in order")
-        symbol = _without_noises(match[1])
+        symbol = _without_marks(match[1])
         if symbol:
             words.append(AlignmentItem(symbol=symbol, start=start, duration=round(end - start, ndigits=8)))
     return words
 
 
-def _without_noises(text: str) -> str:
+def _without_marks(text: str) -> str:
     return " ".join(re.sub(r"\{[^}]*\}", " ", text).split())
 
 
@@ -102,20 +113,21 @@ def _read(path: Path) -> str:
         return content.decode("latin-1")  # as ESPnet reads them; every byte is a character there
 
 
-def cut_at_words(words: Sequence[AlignmentItem], duration: float, max_seconds: float) -> list[Segment]:
-    """Parts a clip at borders of words into segments of at most `max_seconds`, each as long as it may be.
+def split_at_words(words: Sequence[AlignmentItem], duration: float, max_seconds: float) -> list[Segment]:
+    """Splits a clip between words into segments of at most `max_seconds`, each as long as possible.
 
-    A segment keeps half of the pauses around it, `MARGIN` seconds at most; its borders are those of video frames, so
-    that sound and picture are cut at the same time. A clip that is short enough, or has no times of words, stays whole.
+    A segment keeps half of the pause before it and after it, but at most `MARGIN` seconds. Its borders are those of
+    video frames, so that audio and video are split at the same time. A clip that is short enough, or has no times of
+    words, stays whole.
 
     Args:
-        words: With times in seconds, in their order.
-        duration: Of the clip, in seconds.
-        max_seconds: The longest segment; only a word that is longer makes one that is, too.
+        words: The words with their times in seconds, in order.
+        duration: The duration of the clip in seconds.
+        max_seconds: The longest segment; a segment is longer only if it is a single word.
 
     Example:
         >>> words = [AlignmentItem("SO", 0.1, 0.9), AlignmentItem("WHAT", 1.4, 0.6), AlignmentItem("IS", 2.0, 0.6)]
-        >>> [(s.start, s.end, [word.symbol for word in s.words]) for s in cut_at_words(words, 3.0, 1.7)]
+        >>> [(s.start, s.end, [word.symbol for word in s.words]) for s in split_at_words(words, 3.0, 1.7)]
         [(0.0, 1.2, ['SO']), (1.2, 2.8, ['WHAT', 'IS'])]
     """
     if duration <= max_seconds or not words:
@@ -133,8 +145,8 @@ def cut_at_words(words: Sequence[AlignmentItem], duration: float, max_seconds: f
 
 
 def _borders(words: Sequence[AlignmentItem], last_frame: int) -> tuple[list[int], list[int]]:
-    """The video frames at which a segment would begin that begins with each word, and end that ends with it."""
-    # Words that overlap are parted where the later one begins.
+    """Returns the video frames at which segments that begin with each word begin, and those that end with it end."""
+    # Words that overlap are separated where the later one begins.
     middles = [(min(before.end, after.start) + after.start) / 2 for before, after in pairwise(words)]
     begins = [max(middle, word.start - MARGIN) for middle, word in zip([0.0, *middles], words, strict=True)]
     ends = [min(middle, word.end + MARGIN) for middle, word in zip([*middles, math.inf], words, strict=True)]

@@ -1,4 +1,4 @@
-"""What every `prepare_*` shares: manifest files, their writing, and how a finished preparation is known."""
+"""What every `prepare_*` function shares: the manifest files, and the record of a finished preparation."""
 
 import dataclasses
 import re
@@ -12,17 +12,18 @@ from lhotse import RecordingSet, SupervisionSet, load_manifest, validate_recordi
 from asrsparse.files import atomic_path, read_json, write_json
 
 SPLITS = ("train", "dev", "test")
-"""Those of a corpus with one test set."""
+"""The splits of a corpus with one test set."""
 
 
 def splits_with(test_splits: Sequence[str]) -> tuple[str, ...]:
-    """All splits of a corpus: train, dev and its test sets.
+    """Returns the names of all splits of a corpus: train, dev and its test sets.
 
     Args:
-        test_splits: Names of folders and files.
+        test_splits: The names of the test sets; they also name folders and files.
 
     Raises:
-        ValueError: If there is none, one twice, or one whose name is taken or no name.
+        ValueError: If there is no test set, a name is repeated, is `train` or `dev`, or has other characters than
+            letters, digits, `_`, `-` and `.`.
 
     Example:
         >>> splits_with(["test-clean", "test-other"])
@@ -32,18 +33,24 @@ def splits_with(test_splits: Sequence[str]) -> tuple[str, ...]:
     if wrong or not test_splits or len(set(test_splits)) < len(test_splits):
         raise ValueError(
             f"corpus.test_splits: got {list(test_splits)}, allowed are different names of letters, digits, '_', '-' "
-            "and '.', but for train and dev, from which utterances that cannot be trained on are left out."
+            "and '.', except train and dev, which leave out the utterances that cannot be trained on."
         )
     return ("train", "dev", *test_splits)
 
 
 def manifest_paths(manifest_dir: Path, split: str) -> tuple[Path, Path]:
-    """The files of a split's recordings and supervisions."""
+    """Returns the paths of the recordings and of the supervisions of a split."""
     return manifest_dir / f"{split}_recordings.jsonl.gz", manifest_dir / f"{split}_supervisions.jsonl.gz"
 
 
 def write_split(manifest_dir: Path, split: str, recordings: RecordingSet, supervisions: SupervisionSet) -> None:
-    """Validates a split's manifests with lhotse and writes them, each whole or not at all.
+    """Validates the manifests of a split with lhotse and writes them, each completely or not at all.
+
+    Args:
+        manifest_dir: The folder of the manifests.
+        split: The name of the split.
+        recordings: The recordings.
+        supervisions: The text and times of each utterance; where it has video, its manifest is `custom["video"]`.
 
     Raises:
         ValueError: If the split is empty.
@@ -53,7 +60,7 @@ def write_split(manifest_dir: Path, split: str, recordings: RecordingSet, superv
             f"The {split} split has {len(recordings)} recordings and {len(supervisions)} supervisions; each split "
             "needs at least one. Add data to the corpus folder."
         )
-    # lhotse warns of each video that ends some milliseconds before or after its audio, as nearly all do.
+    # lhotse warns of each video that ends some milliseconds before or after its audio, which nearly all do.
     without_video = SupervisionSet.from_segments(dataclasses.replace(segment, custom=None) for segment in supervisions)
     validate_recordings_and_supervisions(recordings, without_video)
     for path, manifest in zip(manifest_paths(manifest_dir, split), (recordings, supervisions), strict=True):
@@ -62,7 +69,11 @@ def write_split(manifest_dir: Path, split: str, recordings: RecordingSet, superv
 
 
 def read_split(manifest_dir: Path, split: str) -> tuple[RecordingSet, SupervisionSet]:
-    """Reads what `write_split` wrote.
+    """Reads the manifests of a split that `write_split` wrote.
+
+    Args:
+        manifest_dir: The folder of the manifests.
+        split: The name of the split.
 
     Raises:
         ValueError: If the split was never prepared.
@@ -77,24 +88,39 @@ def read_split(manifest_dir: Path, split: str) -> tuple[RecordingSet, Supervisio
     return load_manifest(paths[0]), load_manifest(paths[1])
 
 
-def is_prepared(manifest_dir: Path, arguments: dict[str, Any]) -> bool:
-    """Whether a preparation with these very arguments has finished here (its `.completed` file says so)."""
-    completed = manifest_dir / ".completed"
-    return completed.is_file() and read_json(completed) == arguments
+def is_prepared(folder: Path, arguments: dict[str, Any], *older: dict[str, Any]) -> bool:
+    """Returns whether a preparation with the same arguments has finished in a folder, by its `.completed` file.
+
+    Args:
+        folder: The folder of the manifests or cuts.
+        arguments: The arguments as `mark_prepared` records them.
+        older: The same arguments as earlier versions recorded them, so that their data need not be prepared again.
+    """
+    completed = folder / ".completed"
+    return completed.is_file() and read_json(completed) in (arguments, *older)
 
 
-def mark_prepared(manifest_dir: Path, arguments: dict[str, Any]) -> None:
-    """Records that the preparation with `arguments` (JSON values) has finished; the last thing a `prepare_*` does."""
-    write_json(manifest_dir / ".completed", arguments)
+def mark_prepared(folder: Path, arguments: dict[str, Any]) -> None:
+    """Records that the preparation with `arguments` has finished; this is the last step of each `prepare_*`.
+
+    Args:
+        folder: The folder of the manifests or cuts.
+        arguments: Values that JSON can represent.
+    """
+    write_json(folder / ".completed", arguments)
 
 
 @contextmanager
-def preparing(manifest_dir: Path, arguments: dict[str, Any]) -> Iterator[None]:
-    """The time in which what lies in a folder is nobody's whole work.
+def preparing(folder: Path, arguments: dict[str, Any]) -> Iterator[None]:
+    """Marks a folder as incomplete while the body of the `with` statement writes it, and as prepared at its end.
 
-    An older `.completed` goes first, and the new one is written if the end is reached: neither an error nor a killed
-    process leaves one.
+    An older `.completed` is deleted first, and a new one is written only when the body has finished without an error.
+    So neither an error nor a killed process leaves a folder that seems complete.
+
+    Args:
+        folder: The folder of the manifests or cuts.
+        arguments: The arguments of the preparation, as values that JSON can represent.
     """
-    (manifest_dir / ".completed").unlink(missing_ok=True)
+    (folder / ".completed").unlink(missing_ok=True)
     yield
-    mark_prepared(manifest_dir, arguments)
+    mark_prepared(folder, arguments)

@@ -1,7 +1,9 @@
-"""Sound and mouth of each utterance of a corpus, decoded once into small files.
+"""Decodes the audio and the mouth region of each utterance of a corpus once, into small files of the same length.
 
-Audio becomes 16 kHz mono FLAC (`audio/<key>.flac`), video becomes the mouth region (`video/<key>.mp4`, by
-`asrsparse.video.mouths`), of the same length.
+Audio becomes 16 kHz mono FLAC (`audio/<key>.flac`). Of the video the mouth region is kept (`video/<key>.mp4`), which
+`asrsparse.video.mouth_regions` crops.
+
+Shape legend: T samples at 16 kHz.
 """
 
 import logging
@@ -25,21 +27,21 @@ from asrsparse.rates import SAMPLING_RATE
 from asrsparse.video.contact_sheet import write_contact_sheet
 from asrsparse.video.io import video_array, write_video
 from asrsparse.video.landmarks import read_landmarks
-from asrsparse.video.mouths import SIZE, cut_mouths, fit_to_audio
+from asrsparse.video.mouth_regions import SIZE, crop_mouth_region, fit_to_audio
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Source:
-    """The files of one utterance.
+    """The files of one utterance in the corpus.
 
     Attributes:
-        id: The utterance's.
-        key: Names what is made of them: `s1/bbaf2n`.
-        audio: Any file with sound; it may be the video.
-        video: The film of the talker, or None where only audio is wanted.
-        landmarks: Where the mouth is in it (`asrsparse.video.landmarks`), or None to look for the face.
+        id: The id of the utterance.
+        key: Names the prepared files: `s1/bbaf2n` gives `audio/s1/bbaf2n.flac` and `video/s1/bbaf2n.mp4`.
+        audio: Any file with audio; it may be the video.
+        video: The video of the talker, or None where only audio is wanted.
+        landmarks: The file with the places of the mouth (`asrsparse.video.landmarks`), or None to search for the face.
     """
 
     id: str
@@ -51,19 +53,19 @@ class Source:
 
 @dataclass(frozen=True)
 class Media:
-    """What was made of one utterance.
+    """The prepared audio and video of one utterance.
 
     Attributes:
-        recording: Its audio.
-        video: Its mouth, where it was asked for.
-        num_looks: In how many pictures a face was looked for, 0 if the file was there already.
-        num_found: In how many of them it was found.
-        video_cpu_seconds: What this took on one core.
+        recording: The manifest of its audio.
+        video: The manifest of its mouth region, or None where only audio is wanted.
+        num_searched: The number of frames in which a face was searched for; 0 if the file was there already.
+        num_found: The number of these frames in which a face was found.
+        video_cpu_seconds: The time in seconds that preparing the video took on one core.
     """
 
     recording: Recording
     video: TemporalArray | None = None
-    num_looks: int = 0
+    num_searched: int = 0
     num_found: int = 0
     video_cpu_seconds: float = 0.0
 
@@ -71,26 +73,27 @@ class Media:
 def prepare_media(
     name: str, sources: Sequence[Source], output_dir: Path, num_jobs: int | None = None
 ) -> list[Media | LeftOutUtterance]:
-    """Makes the files of all utterances, in several processes; those that are there already are kept.
+    """Prepares the files of all utterances in several processes. Files that are there already are kept.
 
-    Mouths come with a contact sheet, `contact_sheet.png`, and a line in the log.
+    Where there is video, it also draws a contact sheet, `contact_sheet.png`, and logs in how many frames a face was
+    found.
 
     Args:
-        name: Of the corpus, for messages.
-        sources: Its utterances.
-        output_dir: Where `audio/` and `video/` go.
-        num_jobs: Number of processes; by default one for each core.
+        name: The name of the corpus, for messages.
+        sources: The utterances.
+        output_dir: The folder that gets `audio/` and `video/`.
+        num_jobs: The number of processes; by default one for each core.
 
     Returns:
-        For each utterance what was made of it, or why nothing was.
+        For each utterance its prepared media, or why there are none.
 
     Raises:
-        ValueError: If `output_dir` holds mouths that were found in another way.
+        ValueError: If `output_dir` holds mouth regions that were found in the other way (landmarks or detector).
     """
-    _check_way(sources, output_dir / "video" / "found_by.json")
+    _check_found_by(sources, output_dir / "video" / "found_by.json")
     with ProcessPoolExecutor(num_jobs) as pool:
-        made = pool.map(partial(_prepare_one, output_dir=output_dir), sources, chunksize=8)
-        media = list(track(made, f"Decoding {name}", total=len(sources)))
+        prepared = pool.map(partial(_prepare_one, output_dir=output_dir), sources, chunksize=8)
+        media = list(track(prepared, f"Decoding {name}", total=len(sources)))
     with_video = {source.id: m for source, m in zip(sources, media, strict=True) if isinstance(m, Media) and m.video}
     if with_video:
         logger.info("%s: %s", name, _summary(list(with_video.values())))
@@ -101,29 +104,29 @@ def prepare_media(
 
 def _summary(media: Sequence[Media]) -> str:
     hours = sum(m.recording.duration for m in media) / 3600
-    line = f"{len(media)} utterances ({hours:.2f} h) with video"
-    new = [m for m in media if m.num_looks]
+    counted = f"{len(media)} utterances ({hours:.2f} h) with video"
+    new = [m for m in media if m.num_searched]
     if not new:
-        return f"{line}, which were there already"
-    looks, found = sum(m.num_looks for m in new), sum(m.num_found for m in new)
+        return f"{counted}, which were there already"
+    searched, found = sum(m.num_searched for m in new), sum(m.num_found for m in new)
     speed = sum(m.recording.duration for m in new) / sum(m.video_cpu_seconds for m in new)
     return (
-        f"{line}, {len(new)} of them made now: a face found in {100 * found / looks:.2f} % of {looks:,} pictures, "
-        f"{speed:.1f} times as fast as real time on one core"
+        f"{counted}, {len(new)} of them new: a face was found in {100 * found / searched:.2f} % of {searched:,} frames "
+        f"that were searched, {speed:.1f} times as fast as real time on one core"
     )
 
 
-def _check_way(sources: Sequence[Source], path: Path) -> None:
-    """Files that are there are kept, so they must have been made in the same way."""
+def _check_found_by(sources: Sequence[Source], path: Path) -> None:
+    """Raises a ValueError if the videos that are there, which are kept, were not found in the same way as new ones."""
     if not any(source.video for source in sources):
         return
-    way = "landmarks" if any(source.landmarks for source in sources) else "detector"
-    if path.is_file() and read_json(path) != way:
+    found_by = "landmarks" if any(source.landmarks for source in sources) else "detector"
+    if path.is_file() and read_json(path) != found_by:
         raise ValueError(
-            f"{path.parent} holds mouths that were found by {read_json(path)}, asked for are those by {way}. Delete "
-            "that folder, or name another data_dir."
+            f"{path.parent} holds mouth regions found by {read_json(path)}; they cannot be mixed with those found by "
+            f"{found_by}. Delete that folder, or name another data_dir."
         )
-    write_json(path, way)
+    write_json(path, found_by)
 
 
 def _prepare_one(source: Source, output_dir: Path) -> Media | LeftOutUtterance:
@@ -138,7 +141,7 @@ def _prepare_one(source: Source, output_dir: Path) -> Media | LeftOutUtterance:
 
 def _prepare_audio(source: Source, output_dir: Path) -> Recording:
     flac = output_dir / "audio" / f"{source.key}.flac"
-    if not flac.is_file():  # one that exists is whole: it was written under another name first
+    if not flac.is_file():  # a file that exists is complete: it was written under another name first
         samples = decode_audio(source.audio)
         with atomic_path(flac) as temporary:
             soundfile.write(temporary, samples, SAMPLING_RATE, subtype="PCM_16")
@@ -146,18 +149,19 @@ def _prepare_audio(source: Source, output_dir: Path) -> Recording:
 
 
 def _prepare_video(source: Source, output_dir: Path, recording: Recording) -> Media:
-    """Cuts the mouth out of the video of an utterance, as long as its audio."""
+    """Crops the mouth region out of the video of an utterance, and makes it as long as the audio."""
     assert source.video is not None
     path = _video_path(output_dir, source)
-    num_looks, num_found, began = 0, 0, time.process_time()
+    num_searched, num_found, began = 0, 0, time.process_time()
     if not path.is_file():
         landmarks = None if source.landmarks is None else read_landmarks(source.landmarks)
-        mouths = cut_mouths(source.video, landmarks, zero="audio" if source.audio == source.video else "video")
-        write_video(path, fit_to_audio(mouths.frames, recording.duration, source.video))
-        num_looks, num_found = mouths.num_looks, mouths.num_found
+        origin = "audio" if source.audio == source.video else "video"
+        region = crop_mouth_region(source.video, landmarks, time_origin=origin)
+        write_video(path, fit_to_audio(region.frames, recording.duration, source.video))
+        num_searched, num_found = region.num_searched, region.num_found
     shape = (_num_frames(path), SIZE, SIZE)
     video = video_array(output_dir / "video", f"{source.key}.mp4", shape)
-    return Media(recording, video, num_looks, num_found, time.process_time() - began)
+    return Media(recording, video, num_searched, num_found, time.process_time() - began)
 
 
 def _video_path(output_dir: Path, source: Source) -> Path:
@@ -165,7 +169,7 @@ def _video_path(output_dir: Path, source: Source) -> Path:
 
 
 def _num_frames(path: Path) -> int:
-    """What the header of one of our own files says."""
+    """Returns the number of frames that the header of a prepared video states."""
     try:
         with av.open(str(path)) as container:
             return int(container.streams.video[0].frames)
@@ -174,13 +178,13 @@ def _num_frames(path: Path) -> int:
 
 
 def decode_audio(path: Path) -> np.ndarray:
-    """Decodes the audio of a video or audio file; pictures are not looked at, so damage in them does no harm.
+    """Decodes the audio of a video or audio file. The video is not decoded, so damage in it has no effect.
 
-    Samples before a damaged packet count: MPEG files that were cut off in their last packet are common. Whether all
-    words are still there is for the caller to check.
+    If a packet is damaged, the samples before it are returned: MPEG files whose last packet is truncated are common.
+    The caller has to check whether all words are still there.
 
     Returns:
-        int16 samples of shape (T,), 16 kHz, all channels mixed to one.
+        The samples (T,), int16, at 16 kHz, with all channels mixed to one.
 
     Raises:
         ValueError: If there is no audio track, or nothing in it decodes.
@@ -197,6 +201,6 @@ def decode_audio(path: Path) -> np.ndarray:
         if not blocks:
             raise ValueError(f"audio does not decode: {path}: {error.strerror}") from None
     if not blocks:
-        raise ValueError(f"audio does not decode: {path}: it holds no samples")
+        raise ValueError(f"audio does not decode: {path}: it has no samples")
     blocks += resampler.resample(None)
     return np.concatenate([block.to_ndarray()[0] for block in blocks])

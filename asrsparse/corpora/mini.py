@@ -1,6 +1,8 @@
-"""The mini corpus: sentences of a small grammar, spoken by espeak-ng voices with drawn mouths.
+"""Synthesises the mini corpus: sentences of a small grammar, spoken by espeak-ng voices, with drawn mouths.
 
-It knows the times of its words and phones.
+The times of its words and phones are known.
+
+Shape legend: T samples at 16 kHz.
 """
 
 import hashlib
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from asrsparse.corpora.manifests import SPLITS, is_prepared, mark_prepared, write_split
-from asrsparse.corpora.synthesis.mouth_drawing import draw_mouths, face_of
+from asrsparse.corpora.synthesis.mouth_drawing import draw_mouth_region, face_of
 from asrsparse.corpora.synthesis.speech import Interval, Speech, Voice, synthesize
 from asrsparse.files import atomic_path
 from asrsparse.rates import SAMPLING_RATE, SECONDS_PER_FRAME
@@ -36,7 +38,12 @@ _MOST_REPEATS = 1000
 
 @dataclass(frozen=True)
 class Grammar:
-    """Patterns of sentences: words in lower case, slots in upper case, and the words of each slot."""
+    """The grammar of the sentences.
+
+    Attributes:
+        patterns: The patterns of sentences: words in lower case, slots in upper case.
+        slots: The words of each slot.
+    """
 
     patterns: list[list[str]]
     slots: dict[str, list[str]]
@@ -48,7 +55,7 @@ class Grammar:
         return {word for token in tokens for word in self.slots.get(token, [token])}
 
     def sentence(self, rng: np.random.Generator) -> str:
-        """Draws a pattern, and a word for each of its slots, all equally likely."""
+        """Returns a random sentence: a pattern, and a word for each of its slots; all choices are equally likely."""
         pattern = self.patterns[rng.integers(len(self.patterns))]
         choices = [self.slots.get(token, [token]) for token in pattern]
         return " ".join(words[rng.integers(len(words))] for words in choices)
@@ -56,7 +63,13 @@ class Grammar:
 
 @dataclass(frozen=True)
 class Speaker:
-    """One line of speakers.txt."""
+    """One line of speakers.txt.
+
+    Attributes:
+        name: The name of the speaker.
+        split: The split in which the speaker speaks.
+        voice: The voice of the speaker.
+    """
 
     name: str
     split: str
@@ -72,20 +85,22 @@ def prepare_mini(
     test_minutes: float = 5.0,
     video: bool = True,
 ) -> None:
-    """Speaks the mini corpus into FLAC files and writes its manifests; returns at once if that is already done.
+    """Synthesises the mini corpus into FLAC files and writes its manifests; returns at once if that is already done.
 
-    Files are byte for byte the same for the same sources and arguments, the audio with and without video. No sentence
+    The same sources and arguments give the same files byte for byte; the audio does not depend on `video`. No sentence
     is spoken twice.
 
     Args:
-        grammar_dir: Holds grammar.txt, words.txt and speakers.txt.
-        output_dir: Gets `audio/<split>/<speaker>/<id>.flac`, `video/<speaker>/<id>.mp4` and `manifests/`; manifests
-            name the files by this path as it is given.
-        seed: Of sentences, tempo, pitch, pauses, gain and noise; of the head's motion and the light.
-        train_minutes: Speech of the training split, shared equally by its speakers; each speaks at least one sentence.
-        dev_minutes: Likewise for dev.
-        test_minutes: Likewise for test.
-        video: Whether to draw the speakers' mouths.
+        grammar_dir: The folder of grammar.txt, words.txt and speakers.txt.
+        output_dir: The folder that gets `audio/<split>/<speaker>/<id>.flac`, `video/<speaker>/<id>.mp4` and
+            `manifests/`; the manifests name the files by this path as it is given.
+        seed: The seed of all random choices: sentences, tempo, pitch, pauses, gain and noise; motion of the head and
+            light.
+        train_minutes: The minutes of speech in train, divided equally among its speakers; each speaks at least one
+            sentence.
+        dev_minutes: The minutes of speech in dev.
+        test_minutes: The minutes of speech in test.
+        video: Whether to draw the mouth regions of the speakers.
 
     Raises:
         ValueError: If a source is missing or malformed, a number of minutes is not above zero, or the grammar has too
@@ -94,12 +109,12 @@ def prepare_mini(
     minutes = dict(zip(SPLITS, (train_minutes, dev_minutes, test_minutes), strict=True))
     for split, value in minutes.items():
         if not value > 0:
-            raise ValueError(f"{split}_minutes of the mini corpus: got {value}, allowed are numbers above 0.")
+            raise ValueError(f"{split}_minutes: got {value}, allowed are numbers above 0.")
     sources = {name: _read(grammar_dir / name) for name in SOURCES}
     arguments = {"seed": seed, "minutes": minutes, "video": video, "sources": _sha256(sources.values())}
     manifest_dir = output_dir / "manifests"
     if is_prepared(manifest_dir, arguments | {"files": _fingerprint(output_dir)}):
-        logger.info("The mini corpus stands ready in %s.", output_dir)
+        logger.info("The mini corpus is already prepared in %s.", output_dir)
         return
     grammar = read_grammar(grammar_dir)
     speakers = read_speakers(grammar_dir / "speakers.txt")
@@ -147,10 +162,10 @@ def _speak(speaker: Speaker, index: int, text: str, seed: int, folder: Path) -> 
     speech = synthesize(text, _vary(speaker.voice, rng))
     if (words := [word.label for word in speech.words]) != text.split():
         raise ValueError(
-            f"The sentence {text!r} has no time for each of its words: espeak-ng speaks {words}. "
-            "It joins some words, such as 'of the'; write the patterns of grammar.txt without them."
+            f"The sentence {text!r} does not have a time for each of its words: espeak-ng gives times for {words}. It "
+            "joins some words, such as 'of the'. Write the patterns of grammar.txt without them."
         )
-    samples, lead = _room(speech, rng)
+    samples, lead = _record(speech, rng)
     path = folder / f"{utterance_id}.flac"
     with atomic_path(path) as temporary:
         soundfile.write(temporary, samples, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
@@ -164,28 +179,31 @@ def _speak(speaker: Speaker, index: int, text: str, seed: int, folder: Path) -> 
 
 
 def _draw(recording: Recording, segment: SupervisionSegment, seed: int, folder: Path) -> None:
-    """Writes the video of an utterance and puts its manifest into the segment; chance is apart from the speech's."""
+    """Writes the video of an utterance and puts its manifest into the segment.
+
+    The random numbers are independent of those of the speech, so that the audio does not depend on the video.
+    """
     rng = np.random.default_rng([seed, zlib.crc32(segment.id.encode()), 1])
     phones = [Interval(phone.symbol, phone.start, phone.duration) for phone in segment.alignment["phone"]]
     num_frames = compute_num_frames(recording.duration, SECONDS_PER_FRAME, SAMPLING_RATE)
-    frames = draw_mouths(phones, num_frames, face_of(segment.speaker), rng)
+    frames = draw_mouth_region(phones, num_frames, face_of(segment.speaker), rng)
     key = f"{segment.speaker}/{segment.id}.mp4"
     write_video(folder / key, frames)
     segment.custom = {"video": video_array(folder, key, frames.shape)}
 
 
 def _vary(voice: Voice, rng: np.random.Generator) -> Voice:
-    """Nobody speaks each sentence at the same tempo and height."""
+    """Returns the voice with a slightly different rate and pitch, as people do not speak all sentences alike."""
     rate = round(voice.rate * rng.uniform(0.93, 1.07))
     pitch = round(voice.pitch + rng.uniform(-5, 5))
     return Voice(voice.name, min(max(rate, 80), 450), min(max(pitch, 0), 99), voice.pitch_range)
 
 
-def _room(speech: Speech, rng: np.random.Generator) -> tuple[NDArray[np.int16], float]:
+def _record(speech: Speech, rng: np.random.Generator) -> tuple[NDArray[np.int16], float]:
     """Adds pauses of 0.05 to 0.3 s around the speech, a gain, and white noise 25 to 45 dB below the speech.
 
     Returns:
-        Samples of 16 bit, and the seconds of the pause before the speech.
+        The samples (T,), 16 bit, and the seconds of the pause before the speech.
     """
     lead, trail = (int(rng.uniform(0.05, 0.3) * SAMPLING_RATE) for _ in range(2))
     level = float(np.sqrt(np.mean(np.square(speech.waveform)))) * 10 ** (-rng.uniform(25, 45) / 20)
@@ -209,7 +227,7 @@ def _different_sentences(grammar: Grammar, rng: np.random.Generator) -> Iterator
             spoken.add(sentence)
             yield sentence
     raise ValueError(
-        f"The grammar of the mini corpus ran out of new sentences after {len(spoken)}, and none is spoken twice. "
+        f"The grammar of the mini corpus has only about {len(spoken)} different sentences, and none is spoken twice. "
         "Add patterns or words to it, or ask for fewer minutes."
     )
 
@@ -277,17 +295,17 @@ def _read(path: Path) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Lines with their place (`file:number`), without comments and blank lines; at least one."""
+    """Yields the place of each line (`file:number`) and its text, without comments and blank lines."""
     lines = [
         (f"{path}:{number}", line.split("#")[0].strip()) for number, line in enumerate(_read(path).splitlines(), 1)
     ]
     if not any(line for _, line in lines):
-        raise ValueError(f"{path} is empty but for comments.")
+        raise ValueError(f"{path} has no lines except comments.")
     return ((where, line) for where, line in lines if line)
 
 
 def _fingerprint(output_dir: Path) -> str:
-    """Changes when a manifest changes, or a file of audio or video comes, goes, or gets another size."""
+    """Returns a hash of the manifests and of the names and sizes of all audio and video files."""
     manifests = (path.read_bytes() for path in sorted(output_dir.glob("manifests/*.jsonl.gz")))
     media = sorted([*output_dir.glob("audio/*/*/*"), *output_dir.glob("video/*/*")])
     sizes = (f"{path.relative_to(output_dir)} {path.stat().st_size}" for path in media)

@@ -25,7 +25,7 @@ from asrsparse.decoding.runs import FinishedRun, open_run
 from asrsparse.decoding.word_times import word_times
 from asrsparse.pruning.chunk_policies import motion
 from asrsparse.rates import FRAMES_PER_SECOND, SAMPLES_PER_FRAME, SAMPLING_RATE
-from asrsparse.video.mouths import cut_mouths, fit_to_audio
+from asrsparse.video.mouth_regions import crop_mouth_region, fit_to_audio
 
 MIN_SECONDS = 0.1
 """The shortest file; a model has no frame of shorter ones."""
@@ -180,7 +180,7 @@ def read_media(path: Path, modalities: Sequence[str]) -> tuple[Tensor | None, Te
     if not path.is_file():
         raise ValueError(f"no such file: {path}")
     audio = decode_audio(path) if "audio" in modalities else None
-    frames = cut_mouths(path).frames if "video" in modalities else None
+    frames = crop_mouth_region(path).frames if "video" in modalities else None
     if audio is not None and frames is not None:
         frames = fit_to_audio(frames, len(audio) / SAMPLING_RATE, path)
     samples = None if audio is None else torch.from_numpy(audio.astype(np.float32) / 2**15)

@@ -1,4 +1,9 @@
-"""A sheet of pictures out of many videos, for a person to look at: are the mouths whole, centred, the talker's?"""
+"""Draws a contact sheet: one random frame of each of many videos in one image.
+
+A person can see on it whether the mouth regions are complete, centred, and those of the talker.
+
+Shape legend: V frames, H rows, W columns.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,26 +15,26 @@ from asrsparse.video.io import Frames, read_video
 from asrsparse.video.opencv import cv2
 
 COLUMNS = 10
-CAPTION = 14  # pixels below each picture
+CAPTION = 14  # pixels below each frame
 
 
-def write_contact_sheet(path: Path, videos: Mapping[str, Path], num_pictures: int = 100, seed: int = 0) -> None:
-    """Draws random pictures of random videos, each with its id, as a PNG, whole or not at all.
+def write_contact_sheet(path: Path, videos: Mapping[str, Path], num_frames: int = 100, seed: int = 0) -> None:
+    """Draws random frames of random videos, each with its id. The file is written completely or not at all.
 
     Args:
-        path: `*.png`.
-        videos: Id to a grey video; all of the same size.
-        num_pictures: How many; fewer where there are fewer videos.
-        seed: Chooses them.
+        path: The image to write, `*.png`.
+        videos: Maps ids to files of grey video; all must have the same height and width.
+        num_frames: The number of frames, at most one of each video.
+        seed: The seed of the random choice.
 
     Raises:
         ValueError: If there is no video, or one does not decode.
     """
     if not videos:
-        raise ValueError(f"no videos for {path}: a contact sheet has one picture at least.")
+        raise ValueError(f"videos: got none for {path}, allowed is one or more.")
     generator = np.random.default_rng(seed)
     ids = sorted(videos)
-    chosen = np.sort(generator.choice(len(ids), size=min(num_pictures, len(ids)), replace=False))
+    chosen = np.sort(generator.choice(len(ids), size=min(num_frames, len(ids)), replace=False))
     tiles = []
     for number in chosen:
         frames = read_video(videos[ids[number]])
@@ -41,11 +46,11 @@ def write_contact_sheet(path: Path, videos: Mapping[str, Path], num_pictures: in
         temporary.write_bytes(cv2.imencode(".png", np.concatenate(rows))[1].tobytes())
 
 
-def _with_caption(picture: Frames, caption: str) -> Frames:
-    """The picture over its name, small enough to fit."""
-    width = picture.shape[1]
+def _with_caption(frame: Frames, caption: str) -> Frames:
+    """Returns a frame (H, W) with a caption below it, in letters that are small enough to fit: (H + CAPTION, W)."""
+    width = frame.shape[1]
     strip = np.full((CAPTION, width), 255, np.uint8)
     (long, _), _ = cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, 1.0, 1)
     scale = min(0.36, (width - 4) / long)
     cv2.putText(strip, caption, (2, CAPTION - 4), cv2.FONT_HERSHEY_SIMPLEX, scale, 0, 1, cv2.LINE_AA)
-    return np.concatenate([picture, strip])
+    return np.concatenate([frame, strip])

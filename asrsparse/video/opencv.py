@@ -1,4 +1,8 @@
-"""OpenCV in one thread: processes share the work, and one that is forked off another with OpenCV's threads hangs."""
+"""OpenCV, limited to one thread; the other modules import `cv2` from here.
+
+Preparation runs in parallel processes, so more threads would not help. And a process that is forked from one in which
+OpenCV has started its threads waits for them forever.
+"""
 
 import cv2
 

@@ -2,62 +2,20 @@ import logging
 import zipfile
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import soundfile
-from films import BrightSquares, squares, write_film
+from grid_tree import ALIGN, SENTENCES, add, damage_frame, write_alignment, write_audio_only, write_talker, write_video
 from hypothesis import given
 from hypothesis import strategies as st
+from video_files import BrightSquares
 
 from asrsparse.corpora import grid
 from asrsparse.corpora.grid import download_grid, extract_zip, prepare_grid, read_alignment, split_of
 from asrsparse.corpora.manifests import SPLITS, manifest_paths, read_split
 from asrsparse.corpora.media import decode_audio
 from asrsparse.files import write_json
-from asrsparse.video import mouths
-
-ALIGN = "0 6000 sil\n6000 12000 bin\n12000 13000 sp\n13000 20000 blue\n20000 25000 sil\n"
-SENTENCES = {"train": "bbaf2n", "dev": "bbie8n", "test": "bbaz4n"}  # one of each split
-
-
-def write_video(path: Path, seconds: float = 1.0, with_audio: bool = True) -> None:
-    """A small video with a tone, in the codecs of the corpus (.mpg) or of a re-encoded copy (.mp4)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    codecs = {".mpg": ("mpeg1video", "mp2"), ".mp4": ("mpeg4", "aac")}[path.suffix]
-    with av.open(str(path), "w") as container:
-        video = container.add_stream(codecs[0], rate=25)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        audio = container.add_stream(codecs[1], rate=44_100, layout="mono") if with_audio else None
-        pictures = np.random.default_rng(0).integers(0, 255, (round(25 * seconds), 48, 64, 3), dtype=np.uint8)
-        for number, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts = number
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        if audio is not None:
-            container.mux(audio.encode(tone(seconds)))
-            container.mux(audio.encode(None))
-
-
-def tone(seconds: float) -> av.AudioFrame:
-    times = np.arange(round(44_100 * seconds)) / 44_100
-    samples = (10_000 * np.sin(2 * np.pi * 440 * times)).astype(np.int16)
-    frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
-    frame.sample_rate, frame.pts = 44_100, 0
-    return frame
-
-
-def write_alignment(corpus: Path, speaker: str, sentence: str, text: str = ALIGN) -> None:
-    path = corpus / "alignments" / speaker / f"{sentence}.align"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def add(corpus: Path, speaker: str, sentence: str) -> Path:
-    write_video(corpus / speaker / f"{sentence}.mpg")
-    write_alignment(corpus, speaker, sentence)
-    return corpus / speaker / f"{sentence}.mpg"
+from asrsparse.video import mouth_regions
 
 
 @pytest.fixture
@@ -122,7 +80,7 @@ def test_splits_have_about_their_shares_over_all_sentences_of_the_grammar():
     assert splits.count("test") / len(names) == pytest.approx(0.11, abs=0.005)
 
 
-def test_all_talkers_that_are_there_are_taken_and_a_sentence_keeps_its_split(corpus):
+def test_all_talkers_are_used_and_a_sentence_keeps_its_split(corpus):
     add(corpus, "s10", "bbaf2n")
     write_video(corpus / "s2" / "video" / "mpg_6000" / "bbaz4n.mpg")  # the older archives' layout
     write_alignment(corpus, "s2", "bbaz4n")
@@ -131,7 +89,7 @@ def test_all_talkers_that_are_there_are_taken_and_a_sentence_keeps_its_split(cor
     assert [segment.id for segment in test] == ["s1-bbaz4n", "s2-bbaz4n"]
 
 
-def test_mp4_is_taken_too_and_other_files_are_not(corpus):
+def test_mp4_is_read_and_other_files_are_not(corpus):
     write_video(corpus / "s2" / "bbaf2n.mp4")
     write_alignment(corpus, "s2", "bbaf2n")
     (corpus / "s2" / "._bbaf2n.mpg").write_bytes(b"what macOS leaves in archives")
@@ -168,7 +126,7 @@ def test_a_second_call_does_nothing(corpus):
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
-def test_a_talker_who_is_added_later_is_taken_and_finished_audio_is_kept(corpus):
+def test_a_talker_who_is_added_later_is_prepared_and_finished_audio_is_kept(corpus):
     prepare(corpus)
     flac = corpus.parent / "prepared" / "audio" / "s1" / "bbaf2n.flac"
     before = flac.stat().st_mtime_ns
@@ -177,27 +135,17 @@ def test_a_talker_who_is_added_later_is_taken_and_finished_audio_is_kept(corpus)
     assert flac.stat().st_mtime_ns == before
 
 
-def damage_pictures(path: Path) -> None:
-    """Overwrites one compressed picture in the middle of a file with noise."""
-    with av.open(str(path)) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size and packet.pos is not None]
-        position, size = packets[len(packets) // 2].pos, packets[len(packets) // 2].size
-    content = bytearray(path.read_bytes())
-    content[position + 8 : position + size] = np.random.default_rng(0).bytes(size - 8)
-    path.write_bytes(content)
-
-
-def test_a_damaged_picture_does_no_harm(corpus):
+def test_a_damaged_frame_has_no_effect_on_the_audio(corpus):
     video = corpus / "s2" / "bbaf2n.mp4"
     write_video(video)
     write_alignment(corpus, "s2", "bbaf2n")
     whole = decode_audio(video)
-    damage_pictures(video)
+    damage_frame(video)
     assert np.array_equal(decode_audio(video), whole)
     assert "s2-bbaf2n" in prepare(corpus, max_left_out=0.0)
 
 
-def test_a_file_without_its_last_packets_counts_while_its_words_are_there(corpus):
+def test_a_file_without_its_last_packets_is_used_if_its_words_are_there(corpus):
     video = corpus / "s1" / "bbaf2n.mpg"
     whole = decode_audio(video)
     video.write_bytes(video.read_bytes()[: int(0.93 * video.stat().st_size)])
@@ -295,84 +243,67 @@ def test_an_empty_alignment_has_no_words(tmp_path, text):
 
 
 @pytest.fixture
-def filmed(tmp_path, monkeypatch) -> Path:
+def video_corpus(tmp_path, monkeypatch) -> Path:
     """A corpus whose talker has a bright square for a face."""
-    monkeypatch.setattr(mouths, "_haar_faces", BrightSquares)
+    monkeypatch.setattr(mouth_regions, "_haar_faces", BrightSquares)
     for sentence in SENTENCES.values():
-        film(tmp_path / "grid", "s1", sentence)
+        write_talker(tmp_path / "grid", "s1", sentence)
     return tmp_path / "grid"
 
 
-def film(corpus: Path, speaker: str, sentence: str, num_frames: int = 25) -> Path:
-    write_alignment(corpus, speaker, sentence)
-    sound = (8000 * np.sin(np.arange(16_000) / 5)).astype(np.int16)
-    path = corpus / speaker / f"{sentence}.mp4"
-    return write_film(path, squares([(80, 60)] * num_frames), samples=sound)
-
-
-def test_supervisions_hold_the_mouth_with_25_frames_a_second(filmed):
-    segments = prepare(filmed, video=True)
+def test_supervisions_hold_the_mouth_region_with_25_frames_a_second(video_corpus):
+    segments = prepare(video_corpus, video=True)
     assert set(segments) == {"s1-bbaf2n", "s1-bbie8n", "s1-bbaz4n"}
     for name, segment in segments.items():
         video = segment.custom["video"]
         assert video.array.storage_key == f"s1/{name[3:]}.mp4"
         assert video.load().shape == (round(25 * segment.duration), 96, 96)
-    assert (filmed.parent / "prepared" / "contact_sheet.png").is_file()
+    assert (video_corpus.parent / "prepared" / "contact_sheet.png").is_file()
 
 
-def test_video_is_prepared_for_a_corpus_that_has_been_prepared_without(filmed):
-    assert prepare(filmed)["s1-bbaf2n"].custom is None
-    flac = filmed.parent / "prepared" / "audio" / "s1" / "bbaf2n.flac"
+def test_video_is_prepared_for_a_corpus_that_was_prepared_without(video_corpus):
+    assert prepare(video_corpus)["s1-bbaf2n"].custom is None
+    flac = video_corpus.parent / "prepared" / "audio" / "s1" / "bbaf2n.flac"
     before = flac.stat().st_mtime_ns
-    assert "video" in prepare(filmed, video=True)["s1-bbaf2n"].custom
+    assert "video" in prepare(video_corpus, video=True)["s1-bbaf2n"].custom
     assert flac.stat().st_mtime_ns == before
 
 
-def test_a_second_call_with_video_does_nothing(filmed):
-    prepare(filmed, video=True)
-    before = {p: p.stat().st_mtime_ns for p in (filmed.parent / "prepared").rglob("*") if p.is_file()}
-    prepare(filmed, video=True)
-    assert {p: p.stat().st_mtime_ns for p in (filmed.parent / "prepared").rglob("*") if p.is_file()} == before
+def test_a_second_call_with_video_does_nothing(video_corpus):
+    prepare(video_corpus, video=True)
+    before = {p: p.stat().st_mtime_ns for p in (video_corpus.parent / "prepared").rglob("*") if p.is_file()}
+    prepare(video_corpus, video=True)
+    assert {p: p.stat().st_mtime_ns for p in (video_corpus.parent / "prepared").rglob("*") if p.is_file()} == before
 
 
-def test_an_utterance_without_a_mouth_is_left_out_where_video_is_asked_for(filmed, caplog):
-    bad = film(filmed, "s2", "bbaf2n", num_frames=10)
+def test_an_utterance_without_a_mouth_region_is_left_out_where_video_is_asked_for(video_corpus, caplog):
+    bad = write_talker(video_corpus, "s2", "bbaf2n", num_frames=10)
     with caplog.at_level(logging.INFO):
-        assert "s2-bbaf2n" not in prepare(filmed, video=True, max_left_out=0.3)
-    name, reason, seconds = (filmed.parent / "prepared" / "left_out.tsv").read_text().split("\t")
+        assert "s2-bbaf2n" not in prepare(video_corpus, video=True, max_left_out=0.3)
+    name, reason, seconds = (video_corpus.parent / "prepared" / "left_out.tsv").read_text().split("\t")
     assert (name, float(seconds)) == ("s2-bbaf2n", 1.0)
     assert reason.startswith(f"audio and video differ in length: {bad} has 0.40 s of video for 1.00 s of audio")
     assert "grid: left out 1 utterances (0.000 h): 1 x audio and video differ in length" in caplog.text
-    assert "grid: 3 utterances (0.00 h) with video, 3 of them made now: a face found in 100.00 %" in caplog.text
-    assert "s2-bbaf2n" in prepare(filmed)
+    assert "grid: 3 utterances (0.00 h) with video, 3 of them new: a face was found in 100.00 %" in caplog.text
+    assert "s2-bbaf2n" in prepare(video_corpus)
 
 
-def test_landmarks_are_found_by_talker_and_sentence(filmed):
+def test_landmarks_are_found_by_talker_and_sentence(video_corpus):
     for sentence in SENTENCES.values():
-        write_json(filmed.parent / "landmarks" / "s1" / f"{sentence}.json", [[90, 70, 48]] * 25)
-    np.savez(filmed.parent / "landmarks" / "s1" / "bbaf2n.npz", landmarks=np.full((25, 2), np.nan))
-    message = (
-        r"1 of 3; .* s1-bbaf2n: no face: .*bbaf2n\.mp4: the landmarks are empty in all 25 pictures"  # NPZ is first
-    )
+        write_json(video_corpus.parent / "landmarks" / "s1" / f"{sentence}.json", [[90, 70, 48]] * 25)
+    np.savez(video_corpus.parent / "landmarks" / "s1" / "bbaf2n.npz", landmarks=np.full((25, 2), np.nan))
+    message = r"1 of 3; .* s1-bbaf2n: no face: .*bbaf2n\.mp4: the landmarks are empty in all 25 frames"  # NPZ is first
     with pytest.raises(ValueError, match=message):
-        prepare(filmed, video=True, landmarks_dir=filmed.parent / "landmarks")
+        prepare(video_corpus, video=True, landmarks_dir=video_corpus.parent / "landmarks")
 
 
-def only_sound(corpus: Path) -> Path:
-    for sentence in SENTENCES.values():
-        write_alignment(corpus, "s1", sentence)
-        (corpus / "audio_25k" / "s1").mkdir(parents=True, exist_ok=True)
-        soundfile.write(corpus / "audio_25k" / "s1" / f"{sentence}.wav", np.full(25_000, 0.25), 25_000)
-    return corpus
+def test_a_folder_of_audio_alone_is_enough_without_video(tmp_path):
+    assert len(prepare(write_audio_only(tmp_path / "grid"))) == 3
 
 
-def test_a_folder_of_sound_alone_is_enough_without_video(tmp_path):
-    assert len(prepare(only_sound(tmp_path / "grid"))) == 3
-
-
-def test_a_folder_of_sound_alone_is_refused_with_the_remedy_where_video_is_asked_for(tmp_path):
+def test_a_folder_of_audio_alone_is_refused_with_the_remedy_where_video_is_asked_for(tmp_path):
     with pytest.raises(ValueError, match=r"holds no video of a GRID talker\. To prepare .* set corpus\.video=false\."):
-        prepare(only_sound(tmp_path / "grid"), video=True)
+        prepare(write_audio_only(tmp_path / "grid"), video=True)
 
 
 # ---- download
@@ -405,13 +336,13 @@ def test_download_unpacks_the_talkers_and_alignments(tmp_path, zenodo):
     assert not list((tmp_path / "grid").glob("*.zip"))
 
 
-def test_download_does_not_fetch_again(tmp_path, zenodo):
+def test_existing_files_are_not_downloaded_again(tmp_path, zenodo):
     download_grid(tmp_path / "grid", ["s1"], with_audio_25k=False)
     download_grid(tmp_path / "grid", ["s1", "s2"], with_audio_25k=False)
     assert zenodo == ["alignments.zip", "s1.zip", "s2.zip"]
 
 
-def test_download_takes_archives_that_are_there_and_goes_on_with_half_ones(tmp_path, zenodo):
+def test_existing_archives_are_used_and_incomplete_ones_continued(tmp_path, zenodo):
     whole = (tmp_path / "server" / "alignments.zip").read_bytes()
     (tmp_path / "grid").mkdir()
     (tmp_path / "grid" / "alignments.zip").write_bytes(whole)
@@ -423,7 +354,7 @@ def test_download_takes_archives_that_are_there_and_goes_on_with_half_ones(tmp_p
 
 @pytest.mark.parametrize("speaker", ["s21", "s35", "1"])
 def test_download_of_an_unknown_talker_is_refused(tmp_path, speaker):
-    with pytest.raises(ValueError, match=f"Unknown GRID speakers: got {speaker}, allowed are s1 to s34 without s21"):
+    with pytest.raises(ValueError, match=f"speakers: got {speaker}, allowed are s1 to s34 without s21"):
         download_grid(tmp_path, ["s1", speaker])
 
 
@@ -432,7 +363,7 @@ def test_an_archive_that_leaves_its_folder_is_refused(tmp_path, name):
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         archive.writestr("s1/good.txt", "good")
         archive.writestr(name, "evil")
-    with pytest.raises(ValueError, match=r"evil.zip holds the path .*outside.txt.*nothing was unpacked"):
+    with pytest.raises(ValueError, match=r"evil.zip has the path .*outside.txt.*nothing was unpacked"):
         extract_zip(tmp_path / "evil.zip", tmp_path / "grid")
     assert not (tmp_path / "grid").exists()
     assert not (tmp_path / "outside.txt").exists()
@@ -453,7 +384,7 @@ def test_a_damaged_archive_is_refused_with_the_remedy(tmp_path):
 
 def test_real_utterances_are_all_usable(grid_dir, tmp_path):
     videos = sorted((grid_dir / "s1").glob("*.m*"))
-    chosen = [*videos[::20], *(grid_dir / "s1").glob("sgib8n.*")]  # the last has a damaged picture
+    chosen = [*videos[::20], *(grid_dir / "s1").glob("sgib8n.*")]  # the last has a damaged frame
     (tmp_path / "grid" / "s1").mkdir(parents=True)
     for video in chosen:
         (tmp_path / "grid" / "s1" / video.name).symlink_to(video)

@@ -1,4 +1,4 @@
-"""What Kaldi's own validation refuses, and what it lets pass; each error with file and line."""
+"""Tests `corpora.kaldi_files`: what Kaldi's own validation refuses and allows; each error names file and line."""
 
 import logging
 import re
@@ -47,7 +47,7 @@ def test_segments_are_read_and_paths_may_have_spaces(tmp_path):
     [
         (
             {"text": "a-2 lay\na-1 bin\nb-1 x\n"},
-            "text:2: 'a-1' stands behind 'a-2', so the file is not sorted. Sort it: LC_ALL=C",
+            "text:2: 'a-1' comes after 'a-2', so the file is not sorted. Sort it: LC_ALL=C",
         ),
         ({"utt2spk": "a-1 a\na-1 a\na-2 a\n"}, "utt2spk:2: 'a-1' is there twice"),
         (
@@ -58,7 +58,7 @@ def test_segments_are_read_and_paths_may_have_spaces(tmp_path):
         ({"wav_scp": "a-1 x\na-2 y\n"}, "utt2spk:3: 'b-1' is not in .*wav.scp"),
         (
             {"text": "a-1 x\r\na-2 x\r\nb-1 x\r\n"},
-            "text:1: the line ends as on Windows .CR LF.. Convert the file: dos2unix",
+            "text:1: the line has a Windows line end .CR LF.. Convert the file: dos2unix",
         ),
         ({"text": b"a-1 x\na-2 gr\xfcn\nb-1 x\n"}, "text:2: byte 7 of the line, 0xfc, is not UTF-8"),
         ({"utt2spk": "a 1 a\na-2 a\nb-1 b\n"}, "utt2spk:1: got 3 columns in 'a 1 a', expected 2. Ids have no spaces"),
@@ -67,9 +67,9 @@ def test_segments_are_read_and_paths_may_have_spaces(tmp_path):
         ({"text": " a-1 x\n"}, "text:1: got ' a-1 x', expected an id at the beginning"),
         ({"text": "a-1 x\na-2 x\nb-1 x"}, "text:3: the last line has no line end"),
         ({"text": ""}, "text is empty"),
-        ({"text": "a-1 x\na-2 <s> x\nb-1 x\n"}, "text:2: the text has '<s>', which Kaldi keeps for itself"),
+        ({"text": "a-1 x\na-2 <s> x\nb-1 x\n"}, "text:2: the text has '<s>', which Kaldi reserves"),
         ({"text": "a-1 x\na-2 x\u00a0y\nb-1 x\n"}, r"text:2: the text has '\\xa0'"),
-        ({"spk2utt": "a a-1 a-2 b-1\nb b-1\n"}, "spk2utt:1: 'a' has 'b-1', which .*utt2spk does not say"),
+        ({"spk2utt": "a a-1 a-2 b-1\nb b-1\n"}, "spk2utt:1: 'a' has 'b-1', which contradicts .*utt2spk"),
         ({"spk2utt": "a a-1\nb b-1\n"}, "utt2spk:2: 'a-2' is not in .*spk2utt"),
         ({"utt2dur": "a-1 1\na-2 0\nb-1 1\n"}, "utt2dur:2: got '0', expected a number of seconds above 0"),
         ({"utt2dur": "a-1 1\na-2 long\nb-1 1\n"}, "utt2dur:2: got 'long', expected a number of seconds"),
@@ -77,7 +77,7 @@ def test_segments_are_read_and_paths_may_have_spaces(tmp_path):
         ({"video_scp": "c-1 x.mp4\n"}, "video.scp:1: 'c-1' is not in .*wav.scp"),
     ],
 )
-def test_what_is_wrong_is_said_with_file_and_line(tmp_path, files, message):
+def test_a_wrong_file_is_refused_with_file_and_line(tmp_path, files, message):
     with pytest.raises(ValueError, match=message):
         read(tmp_path, **files)
 
@@ -86,8 +86,8 @@ def test_what_is_wrong_is_said_with_file_and_line(tmp_path, files, message):
     ("second", "message"),
     [
         ("a-2 call1 -0.5 2", "segments:2: the segment begins at -0.5 s, before its recording"),
-        ("a-2 call1 2 2", "segments:2: the segment ends at 2 s, not behind its beginning at 2 s"),
-        ("a-2 call1 2 -1", "segments:2: the segment ends at -1 s, not behind its beginning at 2 s"),
+        ("a-2 call1 2 2", "segments:2: the segment ends at 2 s, not after its start at 2 s"),
+        ("a-2 call1 2 -1", "segments:2: the segment ends at -1 s, not after its start at 2 s"),
         ("a-2 call1 nan 2", "segments:2: got 'nan', expected a number of seconds"),
         ("a-2 call1 1_0 20", "segments:2: got '1_0', expected a number of seconds"),
         ("a-2 call1 2", "segments:2: got 3 columns"),
@@ -96,7 +96,7 @@ def test_what_is_wrong_is_said_with_file_and_line(tmp_path, files, message):
         ("a-3 call1 1 2", "utt2spk:2: 'a-2' is not in .*segments"),
     ],
 )
-def test_segments_that_cannot_be(tmp_path, second, message):
+def test_impossible_segments_are_refused(tmp_path, second, message):
     lines = CALLS["segments"].splitlines()
     files = CALLS | {"segments": f"{lines[0]}\n{second}\n{lines[2]}\n"}
     with pytest.raises(ValueError, match=message):
@@ -117,7 +117,7 @@ def test_what_kaldi_allows_is_a_warning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         read_data_dir(write_files(tmp_path, FILES | files))
     assert "segments: 1 segments begin before another one of their recording ends; the first is a-2" in caplog.text
-    assert "utt2spk: 1 utterances do not begin with their speaker, as Kaldi wants it: a-2 of b, for one" in caplog.text
+    assert "utt2spk: 1 utterance ids do not begin with the id of their speaker: a-2 of b, for example" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         read_data_dir(write_dir(tmp_path / "one"))
@@ -141,7 +141,7 @@ VALUES = st.text(st.sampled_from("ab é\u4e00|:-"), max_size=12).map(lambda text
 
 
 @given(st.dictionaries(IDS, VALUES, min_size=1, max_size=8))
-def test_sorted_tables_come_back_and_others_are_refused(tmp_path_factory, table):
+def test_sorted_tables_are_read_and_others_are_refused(tmp_path_factory, table):
     path = tmp_path_factory.getbasetemp() / "table"
     names = sorted(table, key=str.encode)
     lines = [f"{name} {table[name]}".rstrip(" ") + "\n" for name in names]

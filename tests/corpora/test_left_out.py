@@ -5,7 +5,7 @@ import pytest
 from asrsparse.corpora.left_out import LeftOut
 
 
-def test_nothing_left_out_is_no_news(caplog):
+def test_nothing_is_logged_if_nothing_is_left_out(caplog):
     LeftOut("train cuts").close(10)
     assert caplog.records == []
 
@@ -63,5 +63,7 @@ def test_all_utterances_left_out_stop_the_run_whatever_the_share():
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_outside_0_to_1_is_refused(share):
-    with pytest.raises(ValueError, match=rf"max_share of dev cuts: got {share}, allowed are shares in \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=rf"corpus\.max_left_out: got {share} for dev cuts, allowed are shares in \[0, 1\]"
+    ):
         LeftOut("dev cuts", max_share=share)

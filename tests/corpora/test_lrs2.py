@@ -36,7 +36,7 @@ def prepare(corpus: Path, **arguments) -> dict[str, list[str]]:
     return {split: [segment.id for segment in read_split(output / "manifests", split)[1]] for split in SPLITS}
 
 
-def test_splits_are_those_of_the_lists_and_parts_share_names(corpus):
+def test_splits_are_those_of_the_lists_and_subsets_share_names(corpus):
     assert prepare(corpus) == {
         "train": ["pretrain-5535-00001", "main-5535-00001", "main-5535-00002"],
         "dev": ["main-6330-00001"],
@@ -46,7 +46,7 @@ def test_splits_are_those_of_the_lists_and_parts_share_names(corpus):
         assert (corpus.parent / "prepared" / "audio" / f"{key}.flac").is_file()
 
 
-def test_lists_may_lie_in_mvlrs_v1_and_pretrain_may_be_left_out(corpus):
+def test_lists_may_be_in_mvlrs_v1_and_pretrain_may_be_left_out(corpus):
     for name in ("train", "val", "test"):
         (corpus / f"{name}.txt").rename(corpus / "mvlrs_v1" / f"{name}.txt")
     (corpus / "pretrain.txt").unlink()
@@ -55,7 +55,7 @@ def test_lists_may_lie_in_mvlrs_v1_and_pretrain_may_be_left_out(corpus):
     assert prepare(corpus, pretrain=False)["train"] == ["main-5535-00001", "main-5535-00002"]
 
 
-def test_what_a_list_names_and_is_not_there_is_left_out(corpus):
+def test_a_missing_clip_that_a_list_names_is_left_out(corpus):
     (corpus / "test.txt").write_text("6331/00001 NF\n6331/00007 NF\n")
     assert prepare(corpus, max_left_out=0.2)["test"] == ["main-6331-00001"]
     name, reason, _ = (corpus.parent / "prepared" / "left_out.tsv").read_text().split("\t")
@@ -63,9 +63,7 @@ def test_what_a_list_names_and_is_not_there_is_left_out(corpus):
 
 
 def test_another_folder_names_layout_and_the_form_of_the_bbc(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"is not LRS2\. Expected are mvlrs_v1/main/.*BBC hands LRS2 out .*form: https"
-    ):
+    with pytest.raises(ValueError, match=r"is not LRS2\. Expected are mvlrs_v1/main/.*BBC gives LRS2 .*form: https"):
         find_splits(tmp_path)
 
 
@@ -76,6 +74,6 @@ def test_a_line_that_leads_elsewhere_is_refused(tmp_path, line):
         read_list(tmp_path / "test.txt")
 
 
-def test_a_name_that_is_listed_twice_is_taken_once(tmp_path):
+def test_a_name_that_is_listed_twice_is_used_once(tmp_path):
     (tmp_path / "test.txt").write_text("6331/00001 NF\n\n6331/00001 NF\r\n6331/00002\n")
     assert read_list(tmp_path / "test.txt") == ["6331/00001", "6331/00002"]

@@ -60,39 +60,39 @@ def test_text_words_and_talker_are_those_of_the_text_file(corpus):
     assert [(w.symbol, w.start, w.end) for w in segment.alignment["word"][:2]] == [("SO", 0.1, 0.4), ("WHAT", 0.6, 0.9)]
 
 
-def test_files_lie_by_part_and_talker(corpus):
+def test_files_are_stored_by_subset_and_talker(corpus):
     prepare(corpus)
     for folder, suffix in (("audio", "flac"), ("video", "mp4")):
         assert (corpus.parent / "prepared" / folder / f"test/0Fi83BHQsMA/00002.{suffix}").is_file()
 
 
-def test_a_long_clip_of_pretrain_is_cut_at_words_and_others_are_not(corpus):
+def test_a_long_clip_of_pretrain_is_split_between_words_and_others_are_not(corpus):
     write_clip(corpus / "test/0Fi83BHQsMA/00003", spoken(3.0))
     made = prepare(corpus, max_seconds=2.0)
-    parts = [s for s in made["train"] if s.id.startswith("pretrain")]
-    assert [s.id[-3:] for s in parts] == ["-00", "-01", "-02"]
-    assert {s.recording_id for s in parts} == {"pretrain-0d6iSvF1UmA-00001"}
-    assert " ".join(s.text for s in parts) == "SO WHAT IS IT THAT WE ALL SAY SO WHAT"
-    assert all(s.duration <= 2.0 for s in parts)
+    segments = [s for s in made["train"] if s.id.startswith("pretrain")]
+    assert [s.id[-3:] for s in segments] == ["-00", "-01", "-02"]
+    assert {s.recording_id for s in segments} == {"pretrain-0d6iSvF1UmA-00001"}
+    assert " ".join(s.text for s in segments) == "SO WHAT IS IT THAT WE ALL SAY SO WHAT"
+    assert all(s.duration <= 2.0 for s in segments)
     assert [s.duration for s in made["test"]] == [pytest.approx(1.0, abs=0.1), pytest.approx(3.0, abs=0.1)]
 
 
 @pytest.mark.parametrize("max_seconds", [1.0, 1.4, 2.0, 24.0])
-def test_a_clap_seen_and_heard_in_one_frame_stays_so_in_each_cut(corpus, max_seconds):
+def test_a_click_is_in_the_same_frame_of_audio_and_video_in_each_cut(corpus, max_seconds):
     pretrain = corpus / "pretrain/0d6iSvF1UmA/00001"
-    sound = spoken(5.0)
-    sound.samples[3 * 16_000] = 1.0
-    write_clip(pretrain, sound, clicks=[CLICK_SECONDS, 3.0])
+    speech = spoken(5.0)
+    speech.samples[3 * 16_000] = 1.0
+    write_clip(pretrain, speech, clicks=[CLICK_SECONDS, 3.0])
     prepare(corpus, max_seconds=max_seconds)
     cuts = make_cuts(*read_split(corpus.parent / "prepared" / "manifests", "train"))
-    claps = 0
+    num_clicks = 0
     for cut in (cut for cut in cuts if cut.id.startswith("pretrain")):
         frames, samples = cut.load_custom("video"), cut.load_audio()[0]
         assert len(frames) == pytest.approx(25 * cut.duration, abs=0.51)
-        seen, heard = np.flatnonzero(frames.mean(axis=(1, 2)) > 150), np.flatnonzero(np.abs(samples) > 0.2)
-        assert set(seen) == {n // 640 for n in heard}
-        claps += len(seen)
-    assert claps == 2
+        in_video, in_audio = np.flatnonzero(frames.mean(axis=(1, 2)) > 150), np.flatnonzero(np.abs(samples) > 0.2)
+        assert set(in_video) == {n // 640 for n in in_audio}
+        num_clicks += len(in_video)
+    assert num_clicks == 2
 
 
 def test_video_can_be_left_out(corpus):
@@ -101,17 +101,19 @@ def test_video_can_be_left_out(corpus):
     assert not (corpus.parent / "prepared" / "video").exists()
 
 
-def test_a_second_call_does_nothing_and_the_detector_does_not_take_mouths_by_landmarks(corpus):
+def test_a_second_call_does_nothing_and_the_detector_does_not_mix_with_landmarks(corpus):
     prepare(corpus)
     files = [path for path in (corpus.parent / "prepared").rglob("*") if path.is_file()]
     before = [path.stat().st_mtime_ns for path in files]
     prepare(corpus)
     assert [path.stat().st_mtime_ns for path in files] == before
-    with pytest.raises(ValueError, match=r"holds mouths that were found by landmarks, asked for are those by detector"):
+    with pytest.raises(
+        ValueError, match=r"holds mouth regions found by landmarks; they cannot be mixed with those found by detector"
+    ):
         prepare(corpus, landmarks_dir=None)
 
 
-def test_a_clip_that_is_added_later_is_taken_and_finished_files_are_kept(corpus):
+def test_a_clip_that_is_added_later_is_prepared_and_finished_files_are_kept(corpus):
     prepare(corpus)
     video = corpus.parent / "prepared/video/test/0Fi83BHQsMA/00002.mp4"
     before = video.stat().st_mtime_ns
@@ -169,10 +171,10 @@ def test_an_empty_or_truncated_file_is_left_out(corpus, ninth, share):
 
 def test_a_clip_without_a_face_is_left_out(corpus, ninth):
     write_json(landmarks_dir(corpus) / "test/0Fi83BHQsMA/00009.json", [None] * 25)
-    assert left_out(corpus).startswith(f"no face: {ninth}.mp4: the landmarks are empty in all 25 pictures")
+    assert left_out(corpus).startswith(f"no face: {ninth}.mp4: the landmarks are empty in all 25 frames")
 
 
-def test_a_clip_whose_sound_and_picture_differ_in_length_is_left_out(corpus, ninth):
+def test_a_clip_whose_audio_and_video_differ_in_length_is_left_out(corpus, ninth):
     write_mp4(ninth.with_suffix(".mp4"), np.full((20, 96, 96), 60, np.uint8), spoken(1.0).samples)
     write_landmarks(ninth, 20)
     assert left_out(corpus).startswith(f"audio and video differ in length: {ninth}.mp4")
@@ -189,8 +191,8 @@ def test_too_many_unusable_clips_stop_the_preparation(corpus, ninth):
 # ---- the folder
 
 
-def test_a_missing_folder_names_layout_and_that_lrs3_is_gone(tmp_path):
-    with pytest.raises(ValueError, match=r"No folder .*Expected are pretrain/<talk>/\*\.mp4.*no longer handed out"):
+def test_a_missing_folder_names_layout_and_that_lrs3_is_no_longer_distributed(tmp_path):
+    with pytest.raises(ValueError, match=r"No folder .*Expected are pretrain/<talk>/\*\.mp4.*no longer distribute it"):
         prepare_lrs3(tmp_path / "nowhere", tmp_path / "prepared")
 
 
@@ -210,7 +212,7 @@ def test_without_pretrain_the_remedy_is_named_and_works(corpus):
 
 
 def test_segments_shorter_than_a_second_are_refused(corpus):
-    with pytest.raises(ValueError, match=r"max_seconds of lrs3: got 0\.5, allowed is at least 1 s"):
+    with pytest.raises(ValueError, match=r"corpus\.max_seconds: got 0\.5, allowed is at least 1 s"):
         prepare(corpus, max_seconds=0.5)
 
 

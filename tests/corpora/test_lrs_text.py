@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lhotse.supervision import AlignmentItem
 
-from asrsparse.corpora.lrs_text import MARGIN, cut_at_words, read_transcript
+from asrsparse.corpora.lrs_text import MARGIN, read_transcript, split_at_words
 
 LRS3_TEXT = (
     "Text:  SO {LG} WHAT IS IT\nConf:  4\nRef:  0d6iSvF1UmA\n\n"
@@ -20,7 +20,7 @@ def write(path: Path, text: str | bytes) -> Path:
     return path
 
 
-def test_text_and_words_are_read_and_noises_are_none(tmp_path):
+def test_text_and_words_are_read_without_marks_of_noises(tmp_path):
     transcript = read_transcript(write(tmp_path / "50001.txt", LRS3_TEXT))
     assert transcript.text == "SO WHAT IS IT"
     assert [(word.symbol, word.start, word.end) for word in transcript.words] == [
@@ -95,9 +95,9 @@ def spoken(draw: st.DrawFn) -> tuple[list[AlignmentItem], float]:
 
 
 @given(spoken(), st.floats(1.0, 10.0))
-def test_no_word_is_lost_doubled_or_cut_and_no_segment_is_too_long(clip, max_seconds):
+def test_no_word_is_lost_repeated_or_split_and_no_segment_is_too_long(clip, max_seconds):
     words, duration = clip
-    segments = cut_at_words(words, duration, max_seconds)
+    segments = split_at_words(words, duration, max_seconds)
     assert [word for segment in segments for word in segment.words] == words
     for segment in segments:
         assert 0.0 <= segment.start < segment.end <= duration
@@ -111,7 +111,7 @@ def test_no_word_is_lost_doubled_or_cut_and_no_segment_is_too_long(clip, max_sec
 @given(spoken(), st.floats(1.0, 10.0))
 def test_borders_are_those_of_video_frames_and_leave_no_more_than_half_a_pause(clip, max_seconds):
     words, duration = clip
-    segments = cut_at_words(words, duration, max_seconds)
+    segments = split_at_words(words, duration, max_seconds)
     if len(segments) > 1:
         for segment in segments:
             assert segment.start * 25 == pytest.approx(round(segment.start * 25))
@@ -123,7 +123,7 @@ def test_borders_are_those_of_video_frames_and_leave_no_more_than_half_a_pause(c
 @given(spoken(), st.floats(1.0, 10.0))
 def test_a_segment_ends_only_where_the_next_word_would_make_it_too_long(clip, max_seconds):
     words, duration = clip
-    segments = cut_at_words(words, duration, max_seconds)
+    segments = split_at_words(words, duration, max_seconds)
     for before, after in pairwise(segments):
         assert after.words[0].end + MARGIN + 0.04 - before.start > max_seconds
 
@@ -131,10 +131,10 @@ def test_a_segment_ends_only_where_the_next_word_would_make_it_too_long(clip, ma
 def test_a_short_clip_and_one_without_times_stay_whole():
     words = [AlignmentItem("SO", 1.0, 0.5), AlignmentItem("IT", 9.0, 0.5)]
     for given_words, seconds in ((words, 10.0), ([], 100.0)):
-        (segment,) = cut_at_words(given_words, seconds, 10.0)
+        (segment,) = split_at_words(given_words, seconds, 10.0)
         assert (segment.start, segment.end, segment.words) == (0.0, seconds, given_words)
 
 
-def test_words_that_overlap_are_parted_where_the_later_one_begins():
+def test_words_that_overlap_are_separated_where_the_later_one_begins():
     words = [AlignmentItem("SO", 0.0, 3.0), AlignmentItem("IT", 2.0, 3.0)]
-    assert [(s.start, s.end) for s in cut_at_words(words, 5.0, 4.0)] == [(0.0, 2.0), (2.0, 5.0)]
+    assert [(s.start, s.end) for s in split_at_words(words, 5.0, 4.0)] == [(0.0, 2.0), (2.0, 5.0)]

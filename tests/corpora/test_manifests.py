@@ -28,14 +28,14 @@ def write(folder, *utterances):
     write_split(folder, "dev", RecordingSet.from_recordings(recordings), SupervisionSet.from_segments(segments))
 
 
-def test_manifests_come_back(tmp_path):
+def test_manifests_are_read_as_they_were_written(tmp_path):
     written = [utterance(tmp_path, "u1"), utterance(tmp_path, "u2")]
     write(tmp_path / "manifests", *written)
     recordings, supervisions = read_split(tmp_path / "manifests", "dev")
     assert list(zip(recordings, supervisions, strict=True)) == written
 
 
-def test_lhotse_is_quiet_about_video_that_ends_within_a_frame_of_its_audio(tmp_path, caplog):
+def test_lhotse_does_not_warn_of_video_that_ends_within_a_frame_of_its_audio(tmp_path, caplog):
     recording, segment = utterance(tmp_path)
     segment.custom = {"video": video_array(tmp_path, "u1.mp4", (24, 96, 96))}
     write(tmp_path / "manifests", (recording, segment))
@@ -78,12 +78,12 @@ def test_a_split_that_was_never_prepared_names_the_remedy(tmp_path):
         ([""], r"\[''\]"),
     ],
 )
-def test_test_sets_have_names_of_their_own(names, got):
+def test_wrong_names_of_test_sets_are_refused(names, got):
     with pytest.raises(ValueError, match=rf"corpus\.test_splits: got {got}, allowed are different names of letters"):
         splits_with(names)
 
 
-def test_prepared_means_with_these_very_arguments(tmp_path):
+def test_prepared_means_with_the_same_arguments(tmp_path):
     arguments = {"corpus_dir": "corpus", "max_left_out": 0.05}
     assert not is_prepared(tmp_path / "manifests", arguments)
     mark_prepared(tmp_path / "manifests", arguments)
@@ -91,7 +91,7 @@ def test_prepared_means_with_these_very_arguments(tmp_path):
     assert not is_prepared(tmp_path / "manifests", {**arguments, "max_left_out": 0.1})
 
 
-def test_what_was_begun_and_not_ended_is_not_prepared(tmp_path):
+def test_a_preparation_that_did_not_finish_is_not_prepared(tmp_path):
     old, new = {"max_left_out": 0.05}, {"max_left_out": 0.1}
     mark_prepared(tmp_path, old)
     with pytest.raises(RuntimeError, match="the disk is full"), preparing(tmp_path, new):

@@ -1,4 +1,4 @@
-"""The mini corpus: the same bytes each time, splits that share nothing, times for each word, done only once."""
+"""Tests `corpora.mini`: the same bytes each time, disjoint splits, times for each word, and one preparation only."""
 
 import itertools
 import shutil
@@ -154,7 +154,7 @@ def test_the_same_bytes_each_time(prepared, grammar_dir, tmp_path):
     assert set(audio(tmp_path / "other").values()).isdisjoint(audio(prepared).values())
 
 
-def test_an_interrupted_run_is_made_anew(prepared, grammar_dir, tmp_path, monkeypatch):
+def test_an_interrupted_preparation_starts_again(prepared, grammar_dir, tmp_path, monkeypatch):
     def interrupted(text, voice):
         if len(audio(tmp_path / "out")) == 4:
             raise KeyboardInterrupt
@@ -194,7 +194,7 @@ def append(path: Path, text: str) -> None:
         *("missing audio", "damaged audio", "missing video", "damaged video"),
     ],
 )
-def test_what_has_changed_is_made_anew(change, prepared, tmp_path, count_syntheses):
+def test_a_change_makes_it_prepare_again(change, prepared, tmp_path, count_syntheses):
     folder = tmp_path / "copy"
     shutil.copytree(prepared, folder)
     change(folder)
@@ -228,11 +228,11 @@ def test_shipped_corpus():
     assert all(3 <= len(pattern) <= 10 for pattern in grammar.patterns)
     used = {token for pattern in grammar.patterns for token in pattern}
     assert set(grammar.slots) <= used
-    heard, unheard = (
+    train_variants, other_variants = (
         {s.voice.name.split("+")[1] for s in speakers if (s.split == "train") is t} for t in (True, False)
     )
-    assert len(heard) >= 12
-    assert heard.isdisjoint(unheard)
+    assert len(train_variants) >= 12
+    assert train_variants.isdisjoint(other_variants)
 
 
 def test_espeak_joins_no_two_neighbours_of_the_shipped_grammar():
@@ -261,9 +261,7 @@ def test_sentences_follow_the_grammar():
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("minutes", [0, -1.5, float("nan")])
 def test_minutes_not_above_zero(split, minutes, grammar_dir, tmp_path):
-    with pytest.raises(
-        ValueError, match=f"{split}_minutes of the mini corpus: got {minutes}, allowed are numbers above 0"
-    ):
+    with pytest.raises(ValueError, match=f"{split}_minutes: got {minutes}, allowed are numbers above 0"):
         prepare_mini(grammar_dir, tmp_path / "out", **MINUTES | {f"{split}_minutes": minutes})
 
 
@@ -282,7 +280,7 @@ def test_missing_folder(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("grammar.txt", "# nothing\n", "grammar.txt is empty but for comments"),
+        ("grammar.txt", "# nothing\n", "grammar.txt has no lines except comments"),
         ("grammar.txt", "the box\nthe Red box\n", "grammar.txt:2: got 'Red', allowed are words"),
         (
             "grammar.txt",
@@ -299,8 +297,12 @@ def test_missing_folder(tmp_path):
             "speakers.txt:1: got 'anna train en-us.f1 165 50', allowed is",
         ),
         ("speakers.txt", "anna eval en-us+f1 165 50 50\n", "speakers.txt:1: got .* one of train, dev, test"),
-        ("speakers.txt", "anna train en-us+f11 165 50 50\n", "speakers.txt:1: voice .* no variant 'f11'.*Nearest"),
-        ("speakers.txt", "anna train en-us 20 50 50\n", "speakers.txt:1: rate of voice 'en-us': got 20"),
+        (
+            "speakers.txt",
+            "anna train en-us+f11 165 50 50\n",
+            "speakers.txt:1: name: got the voice .* no variant 'f11'.*Nearest",
+        ),
+        ("speakers.txt", "anna train en-us 20 50 50\n", "speakers.txt:1: rate: got 20 for the voice 'en-us'"),
         (
             "speakers.txt",
             SOURCES["speakers.txt"] + "anna dev en 165 50 50\n",
@@ -318,11 +320,11 @@ def test_malformed_sources(name, text, message, grammar_dir, tmp_path):
 
 def test_too_few_sentences(grammar_dir, tmp_path):
     (grammar_dir / "grammar.txt").write_text("the COLOUR OBJECT\n")
-    with pytest.raises(ValueError, match=r"ran out of new sentences after 6.*Add patterns or words"):
+    with pytest.raises(ValueError, match=r"has only about 6 different sentences.*Add patterns or words"):
         prepare_mini(grammar_dir, tmp_path / "out", **MINUTES)
 
 
 def test_joined_words(grammar_dir, tmp_path):
     (grammar_dir / "grammar.txt").write_text("box of the NUMBER\n")
-    with pytest.raises(ValueError, match=r"no time for each of its words: espeak-ng speaks .*'of the'"):
+    with pytest.raises(ValueError, match=r"not have a time for each of its words: espeak-ng gives .*'of the'"):
         prepare_mini(grammar_dir, tmp_path / "out", **MINUTES)

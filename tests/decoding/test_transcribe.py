@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from films import RATE, squares, write_film
 from hypothesis import given
 from hypothesis import strategies as st
 from lhotse import CutSet
 from micro import MICRO
 from omegaconf import OmegaConf
+from video_files import RATE, squares, write_video_file
 
 import asrsparse.decoding.transcribe
 from asrsparse.cli import main
@@ -23,7 +23,7 @@ from asrsparse.decoding.transcribe import Options, parse, quiet_places, transcri
 from asrsparse.files import write_text
 from asrsparse.models.builders import build_model
 from asrsparse.models.weight_files import save_weights
-from asrsparse.video.mouths import Mouths
+from asrsparse.video.mouth_regions import MouthRegion
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_files_that_cannot_be_transcribed_are_named_and_the_others_go_on(runs, c
     (tmp_path / "text.wav").write_text("no audio")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
     soundfile.write(tmp_path / "short.wav", np.zeros(800), RATE)
-    silent = write_film(tmp_path / "silent.mp4", squares([(60, 50)] * 10))
+    silent = write_video_file(tmp_path / "silent.mp4", squares([(60, 50)] * 10))
     bad = [
         tmp_path / "none.wav",
         tmp_path / "text.wav",
@@ -113,7 +113,7 @@ def test_files_that_cannot_be_transcribed_are_named_and_the_others_go_on(runs, c
 @pytest.mark.parametrize("modality", ["video", "audiovisual"])
 def test_a_model_with_video_needs_a_video_with_a_face(runs, cut, tmp_path, capsys, modality):
     audio = as_file(cut, tmp_path / "a.wav")
-    film = write_film(tmp_path / "a.mkv", squares([(60, 50)] * 50), samples=np.zeros(2 * RATE, np.int16))
+    film = write_video_file(tmp_path / "a.mkv", squares([(60, 50)] * 50), samples=np.zeros(2 * RATE, np.int16))
     status, lines, messages = run_words(capsys, runs[modality], audio, film)
     assert (status, lines) == (1, ["", ""])
     assert f"no video track: {audio}" in messages
@@ -123,9 +123,9 @@ def test_a_model_with_video_needs_a_video_with_a_face(runs, cut, tmp_path, capsy
 @pytest.mark.parametrize("modality", ["video", "audiovisual"])
 def test_a_video_is_transcribed_from_its_mouth_region(runs, tmp_path, capsys, modality, monkeypatch):
     noise = np.random.default_rng(0).integers(-3000, 3000, 2 * RATE).astype(np.int16)
-    film = write_film(tmp_path / "a.mkv", squares([(60, 50)] * 50), samples=noise)
+    film = write_video_file(tmp_path / "a.mkv", squares([(60, 50)] * 50), samples=noise)
     mouths = np.random.default_rng(0).integers(0, 256, (50, 96, 96)).astype(np.uint8)
-    monkeypatch.setattr(asrsparse.decoding.transcribe, "cut_mouths", lambda path: Mouths(mouths, 50, 50))
+    monkeypatch.setattr(asrsparse.decoding.transcribe, "crop_mouth_region", lambda path: MouthRegion(mouths, 50, 50))
     status, (line,), _ = run_words(capsys, runs[modality], film, "json=true", "max_seconds=1")
     assert status == 0
     segments = json.loads(line)["segments"]

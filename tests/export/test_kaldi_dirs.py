@@ -32,7 +32,7 @@ def test_what_is_exported_is_imported_again(tiny_corpus, tmp_path):
         assert said(cuts_dir, split) == said(tiny_corpus / "cuts", split)
 
 
-def test_segments_and_mouths_too_and_copies_at_other_speeds_not(tmp_path):
+def test_segments_too_and_copies_at_other_speeds_not(tmp_path):
     call = write_tone(tmp_path / "call.wav", seconds=6.0)
     for split, speaker in zip(SPLITS, ("anna", "bert", "carl"), strict=True):
         folder = write_dir(tmp_path / "data" / split, speaker)
@@ -48,10 +48,12 @@ def test_segments_and_mouths_too_and_copies_at_other_speeds_not(tmp_path):
     assert said(cuts_dir, "train") == originals
 
 
-def test_mouths_are_exported(seeing_corpus, tmp_path):
-    folder = export_kaldi(seeing_corpus, tmp_path / "kaldi")
-    cuts_dir = import_again(folder, tmp_path, video="mouths")
-    before, after = (sorted(read_cuts(d, "dev"), key=lambda cut: cut.id) for d in (seeing_corpus / "cuts", cuts_dir))
+def test_mouth_regions_are_exported(audiovisual_corpus, tmp_path):
+    folder = export_kaldi(audiovisual_corpus, tmp_path / "kaldi")
+    cuts_dir = import_again(folder, tmp_path, video="mouth_regions")
+    before, after = (
+        sorted(read_cuts(d, "dev"), key=lambda cut: cut.id) for d in (audiovisual_corpus / "cuts", cuts_dir)
+    )
     for one, two in zip(before, after, strict=True):
         assert (one.load_custom("video") == two.load_custom("video")).all()
 
@@ -83,7 +85,7 @@ def test_files_of_an_earlier_export_go_away(tiny_corpus, tmp_path):
 def test_what_cannot_be_exported_is_said(tiny_corpus, tmp_path):
     with pytest.raises(ValueError, match=r"No cuts in .*Run `asrsparse prepare` first, or name the data_dir"):
         export_kaldi(tmp_path, tmp_path / "kaldi")
-    with pytest.raises(ValueError, match="Unknown split: got 'eval'"):
+    with pytest.raises(ValueError, match="split: got 'eval', allowed are those of"):
         export_kaldi(tiny_corpus, tmp_path / "kaldi", splits=["eval"])
     path = write_tone(tmp_path / "a.wav")
     with pytest.raises(ValueError, match="a 1: the id is 'a 1', but Kaldi's files have names without spaces"):

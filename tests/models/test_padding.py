@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from drawn_videos import alone, make_seeing_batch
+from drawn_videos import alone, make_audiovisual_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from micro import make_model
@@ -42,7 +42,7 @@ def model(request):
 @settings(max_examples=15)
 def test_an_utterance_is_encoded_and_decoded_the_same_alone_and_in_a_batch(model, lengths):
     frames, missing = zip(*lengths, strict=True)
-    batch = shorter_audio(make_seeing_batch([2] * len(frames), list(frames)), list(missing))
+    batch = shorter_audio(make_audiovisual_batch([2] * len(frames), list(frames)), list(missing))
     greedy, joint = GreedyCTC(), JointBeamSearch(beam_size=2, ctc_weight=0.5)
     with torch.inference_mode():
         encoded, lens = model.encode(batch)
@@ -67,7 +67,7 @@ def test_a_loss_is_the_same_in_any_batch_in_training_too(modality):
     for module in model.modules():
         if "BatchNorm" in type(module).__name__ or type(module).__name__ == "CropAndFlip":
             module.eval()
-    batch = shorter_audio(make_seeing_batch([3, 1, 4], [40, 21, 33]), [0, 333, 17])
+    batch = shorter_audio(make_audiovisual_batch([3, 1, 4], [40, 21, 33]), [0, 333, 17])
     together = model(batch)
     for row in range(3):
         single = model(alone(batch, row))
@@ -77,7 +77,7 @@ def test_a_loss_is_the_same_in_any_batch_in_training_too(modality):
 
 def test_frames_are_as_many_as_cuts_are_checked_for():
     lens = torch.arange(2000, 2000 + 40 * 53, 53)
-    batch = make_seeing_batch([1] * len(lens), [7] * len(lens))
+    batch = make_audiovisual_batch([1] * len(lens), [7] * len(lens))
     _, frames = make_model().eval().encode(replace(batch, audio=batch.audio[:, : int(lens.max())], audio_lens=lens))
     assert frames.tolist() == [encoder_frames(int(length) // 160 / 100) for length in lens]
 
@@ -85,7 +85,7 @@ def test_frames_are_as_many_as_cuts_are_checked_for():
 def test_no_weight_is_added_and_no_state_stays():
     model = make_model().eval()
     names = set(model.state_dict())
-    model.encode(make_seeing_batch([1, 1], [20, 9]))
+    model.encode(make_audiovisual_batch([1, 1], [20, 9]))
     assert set(model.state_dict()) == names
     assert not any("is_frame" in vars(module) for module in model.modules())
     blocks = [hook.__self__ for layer in model.encoder.encoders for hook in layer._forward_pre_hooks.values()]
@@ -107,7 +107,7 @@ def test_copies_and_compacted_models_hide_padding_too():
     with torch.no_grad():
         for layer in model.encoder.encoders:
             layer.conv_module.pointwise_conv2.weight[:, 5:] = 0.0
-    batch = make_seeing_batch([1, 1], [30, 14])
+    batch = make_audiovisual_batch([1, 1], [30, 14])
     for changed in (copy.deepcopy(model), copy.deepcopy(model)):
         compact(changed)
         assert changed.encoder.encoders[0].conv_module.depthwise_conv.out_channels == 5
@@ -117,7 +117,7 @@ def test_copies_and_compacted_models_hide_padding_too():
 
 
 def test_padding_is_hidden_under_autocast_too():
-    model, batch = make_model().eval(), make_seeing_batch([1, 1], [30, 14])
+    model, batch = make_model().eval(), make_audiovisual_batch([1, 1], [30, 14])
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         encoded, lens = model.encode(batch)
         single, _ = model.encode(alone(batch, 1))
@@ -140,7 +140,7 @@ def test_a_compiled_block_hides_padding_too():
 def test_an_encoder_without_convolutions_needs_no_hooks_on_its_layers():
     model = make_model("model.encoder.use_cnn_module=false").eval()
     hide_padding(model.encoder)
-    batch = make_seeing_batch([1, 1], [30, 14])
+    batch = make_audiovisual_batch([1, 1], [30, 14])
     encoded, lens = model.encode(batch)
     single, _ = model.encode(alone(batch, 1))
     torch.testing.assert_close(encoded[1, : lens[1]], single[0], rtol=0.0, atol=1e-4)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from drawn_videos import SAMPLES_PER_FRAME, alone, make_seeing_batch
+from drawn_videos import SAMPLES_PER_FRAME, alone, make_audiovisual_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from micro import UTTERANCES, make_model
@@ -27,7 +27,7 @@ def video_model(request):
 
 @pytest.fixture(scope="module")
 def batch():
-    return make_seeing_batch([4, 2], [30, 30])
+    return make_audiovisual_batch([4, 2], [30, 30])
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -192,7 +192,7 @@ class VideoOnly(torch.nn.Module):
 
 def clicks(places, lens):
     """Quiet audio with a click, and dark video with a white frame, at the same time."""
-    batch = make_seeing_batch([1] * len(lens), lens, size=4)
+    batch = make_audiovisual_batch([1] * len(lens), lens, size=4)
     batch.audio *= 1e-3
     batch.video //= 16
     for row, place in enumerate(places):
@@ -251,7 +251,7 @@ def test_a_click_is_in_step_behind_log_mel_features(level):
 def test_segments_shorten_the_input_of_the_encoders_in_training_only(modality, choice, level):
     overrides = [f"segments.level={level}", "segments.keep_ratio=0.5", "segments.chunk_seconds=0.12"]
     model = make_model(f"modality={modality}", f"segments={choice}", *overrides).train()
-    batch = make_seeing_batch([3, 2], [75, 60])
+    batch = make_audiovisual_batch([3, 2], [75, 60])
     for _ in range(2):
         model(batch)
         model.segments.end_epoch()
@@ -274,7 +274,7 @@ def test_segments_shorten_the_input_of_the_encoders_in_training_only(modality, c
 @pytest.mark.parametrize("level", SEGMENT_LEVELS)
 @pytest.mark.parametrize("modality", WITH_VIDEO)
 def test_segments_that_keep_everything_change_nothing(modality, level):
-    batch, losses = make_seeing_batch([3, 2], [30, 22]), []
+    batch, losses = make_audiovisual_batch([3, 2], [30, 22]), []
     pruned = ["segments=energy", "segments.keep_ratio=1.0", "segments.chunk_seconds=0.2", f"segments.level={level}"]
     for overrides in ([], pruned):
         model = make_model(f"modality={modality}", *overrides).train()
@@ -295,7 +295,7 @@ def test_the_model_lets_the_pruner_know_how_sure_it_is_of_blanks():
     model = make_model("modality=audiovisual", "segments=blank", "segments.blanks.warmup_visits=1").train()
     seen = []
     model.ctc.ctc_lo.register_forward_hook(lambda *args: seen.append(args[2].log_softmax(-1)[..., BLANK].exp()))
-    model(make_seeing_batch([2, 3], [75, 75]))
+    model(make_audiovisual_batch([2, 3], [75, 75]))
     model.segments.end_epoch()
     blank = torch.sigmoid(model.segments.blanks.log_odds(["u0", "u1"], num_slots=74))
     torch.testing.assert_close(blank, seen[0], atol=0.02, rtol=0.0)

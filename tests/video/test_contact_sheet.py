@@ -1,4 +1,4 @@
-"""A contact sheet shows random pictures of random videos, the same ones for the same seed."""
+"""Tests `video.contact_sheet`: random frames of random videos, the same ones for the same seed."""
 
 import cv2
 import numpy as np
@@ -23,22 +23,22 @@ def sheet(tmp_path, videos, **arguments) -> np.ndarray:
 
 
 def test_all_videos_are_shown_once_in_rows_of_ten_with_captions(tmp_path, videos):
-    picture = sheet(tmp_path, videos)
-    assert picture.shape == (2 * (96 + CAPTION), 960)
-    shown = [int(np.median(picture[r * (96 + CAPTION) :][:96, c * 96 :][:, :96])) for r in (0, 1) for c in range(10)]
+    image = sheet(tmp_path, videos)
+    assert image.shape == (2 * (96 + CAPTION), 960)
+    shown = [int(np.median(image[r * (96 + CAPTION) :][:96, c * 96 :][:, :96])) for r in (0, 1) for c in range(10)]
     assert sorted(shown[:12]) == pytest.approx([10 + 20 * number for number in range(12)], abs=2)
     assert shown[12:] == [255] * 8
-    assert picture[96 : 96 + CAPTION, :96].min() < 100
+    assert image[96 : 96 + CAPTION, :96].min() < 100
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".png"] == ["sheet.png"]
 
 
-def test_the_seed_chooses(tmp_path, videos):
-    first, again, other = (sheet(tmp_path, videos, num_pictures=4, seed=seed) for seed in (0, 0, 1))
+def test_the_seed_determines_the_choice(tmp_path, videos):
+    first, again, other = (sheet(tmp_path, videos, num_frames=4, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     assert first.shape == (96 + CAPTION, 960)
 
 
 def test_no_video_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"no videos for .*sheet\.png: a contact sheet has one picture at least"):
+    with pytest.raises(ValueError, match=r"videos: got none for .*sheet\.png, allowed is one or more"):
         write_contact_sheet(tmp_path / "sheet.png", {})

@@ -1,4 +1,4 @@
-"""Small grey videos: what is written comes back, whole and in parts, by lhotse too. And pictures of any video."""
+"""Tests `video.io`: small grey videos come back as they were written, by lhotse, too; other videos are resampled."""
 
 import hashlib
 import os
@@ -10,15 +10,15 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from films import TICKS, write_film
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lhotse import CutSet, MonoCut
 from lhotse.dataset.collation import collate_custom_field
 from lhotse.testing.dummies import dummy_recording
+from video_files import TICKS, write_video_file
 
 from asrsparse.corpora.media import decode_audio
-from asrsparse.video.io import pictures, read_video, video_array, write_video
+from asrsparse.video.io import read_video, resampled_frames, video_array, write_video
 
 
 def moving(num_frames: int = 20, size: int = 32) -> np.ndarray:
@@ -29,7 +29,7 @@ def moving(num_frames: int = 20, size: int = 32) -> np.ndarray:
     return frames
 
 
-def test_frames_come_back_as_they_were(tmp_path):
+def test_frames_are_read_as_they_were_written(tmp_path):
     write_video(tmp_path / "a.mp4", moving())
     read = read_video(tmp_path / "a.mp4")
     assert read.shape == (20, 32, 32)
@@ -40,15 +40,15 @@ _WRITING = """
 import sys
 from pathlib import Path
 import numpy as np
-from asrsparse.corpora.synthesis.mouth_drawing import draw_mouths, face_of
+from asrsparse.corpora.synthesis.mouth_drawing import draw_mouth_region, face_of
 from asrsparse.corpora.synthesis.speech import Interval
 from asrsparse.video.io import write_video
 phones = [Interval("b", 0.2, 0.3), Interval("aI", 0.5, 0.3), Interval("f", 0.8, 0.3)]
-write_video(Path(sys.argv[1]), draw_mouths(phones, 40, face_of("paul"), np.random.default_rng(3)))
+write_video(Path(sys.argv[1]), draw_mouth_region(phones, 40, face_of("paul"), np.random.default_rng(3)))
 """
 
 
-def test_the_same_bytes_whatever_was_in_memory_before(tmp_path):
+def test_the_bytes_do_not_depend_on_earlier_memory_contents(tmp_path):
     digests = set()
     for filling in ("1", "170"):  # glibc puts it into all memory that it hands out
         path = tmp_path / f"{filling}.mp4"
@@ -67,7 +67,7 @@ def test_brightness_goes_from_0_to_255(tmp_path):
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 20), (3, 4), (7, None), (12, 20)])
-def test_a_part_equals_the_part_of_the_whole(tmp_path, first, last):
+def test_some_frames_equal_those_of_the_whole(tmp_path, first, last):
     write_video(tmp_path / "a.mp4", moving())
     np.testing.assert_array_equal(
         read_video(tmp_path / "a.mp4", first, last), read_video(tmp_path / "a.mp4")[first:last]
@@ -78,8 +78,8 @@ def test_lhotse_cuts_truncate_and_collate_it(tmp_path):
     write_video(tmp_path / "a.mp4", moving(25))
     custom = {"video": video_array(tmp_path, "a.mp4", (25, 32, 32))}
     whole = MonoCut("a", start=0.0, duration=1.0, channel=0, recording=dummy_recording(0), custom=custom)
-    part = whole.truncate(offset=0.4, duration=0.2)
-    CutSet.from_cuts([whole, part]).to_file(tmp_path / "cuts.jsonl")
+    segment = whole.truncate(offset=0.4, duration=0.2)
+    CutSet.from_cuts([whole, segment]).to_file(tmp_path / "cuts.jsonl")
     again = CutSet.from_file(tmp_path / "cuts.jsonl").to_eager()
     frames, lens = collate_custom_field(again, "video", pad_value=0)
     assert frames.shape == (2, 25, 32, 32)
@@ -89,9 +89,9 @@ def test_lhotse_cuts_truncate_and_collate_it(tmp_path):
 
 @given(st.floats(0, 2.4))
 def test_a_cut_that_begins_anywhere_has_frames_up_to_the_end(recorded, offset):
-    part = recorded.truncate(offset=offset)
-    frames = part.load_custom("video")
-    assert abs(len(frames) - 25 * part.duration) <= 1
+    segment = recorded.truncate(offset=offset)
+    frames = segment.load_custom("video")
+    assert abs(len(frames) - 25 * segment.duration) <= 1
     np.testing.assert_array_equal(frames[-1], recorded.load_custom("video")[-1])
 
 
@@ -106,7 +106,7 @@ def recorded(tmp_path_factory) -> MonoCut:
 
 
 def test_no_frame_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"no frames to write to .*a\.mp4: a video has one at least"):
+    with pytest.raises(ValueError, match=r"frames: got none to write to .*a\.mp4, allowed is one or more"):
         write_video(tmp_path / "a.mp4", moving(0))
     assert not list(tmp_path.iterdir())
 
@@ -125,26 +125,26 @@ def test_too_few_frames_are_named(tmp_path):
         read_video(tmp_path / "a.mp4", 10, 30)
 
 
-# ---- any video, at 25 pictures a second
+# ---- any video, at 25 frames a second
 
 
 def shown(path, **arguments) -> np.ndarray:
-    """The numbers of the pictures that are taken."""
-    return np.array([number for number, _ in pictures(path, **arguments)])
+    """The numbers of the frames that are taken."""
+    return np.array([number for number, _ in resampled_frames(path, **arguments)])
 
 
-def test_a_video_of_25_pictures_a_second_is_taken_as_it_is(tmp_path):
+def test_a_video_of_25_frames_a_second_is_not_resampled(tmp_path):
     frames = moving(20)
-    read = list(pictures(write_film(tmp_path / "a.mp4", frames)))
+    read = list(resampled_frames(write_video_file(tmp_path / "a.mp4", frames)))
     assert [number for number, _ in read] == list(range(20))
-    assert np.abs(np.stack([picture for _, picture in read]).astype(int) - frames).mean() < 3
+    assert np.abs(np.stack([frame for _, frame in read]).astype(int) - frames).mean() < 3
 
 
 @pytest.mark.parametrize("rate", [30_000 / 1001, 50, 60, 24, 15, 12.5])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_picture_is_the_one_on_the_screen_in_the_middle_of_its_40_ms(tmp_path, rate, suffix):
+def test_a_frame_is_the_one_on_the_screen_in_the_middle_of_its_40_ms(tmp_path, rate, suffix):
     times = np.arange(round(3 * rate)) / rate
-    numbers = shown(write_film(tmp_path / f"a{suffix}", moving(len(times), 128), times))
+    numbers = shown(write_video_file(tmp_path / f"a{suffix}", moving(len(times), 128), times))
     middles = (np.arange(len(numbers)) + 0.5) / 25
     assert abs(len(numbers) - 75) <= 1
     assert (times[numbers] <= middles + 0.002).all()
@@ -155,7 +155,7 @@ def test_a_picture_is_the_one_on_the_screen_in_the_middle_of_its_40_ms(tmp_path,
 @given(st.lists(st.integers(600, 6000), min_size=5, max_size=40))
 def test_a_varying_rate_is_followed(tmp_path, ticks):
     times = np.concatenate([[0], np.cumsum(ticks)[:-1]]) / TICKS
-    numbers = shown(write_film(tmp_path / "a.mp4", moving(len(times), 64), times))
+    numbers = shown(write_video_file(tmp_path / "a.mp4", moving(len(times), 64), times))
     middles = (np.arange(len(numbers)) + 0.5) / 25
     expected = np.searchsorted(times, middles, side="right") - 1
     assert (np.abs(numbers - expected) <= 1).all()
@@ -165,8 +165,8 @@ def test_a_varying_rate_is_followed(tmp_path, ticks):
 @pytest.mark.parametrize("rate", [30_000 / 1001, 50, 25])
 @pytest.mark.parametrize("at", [0.52, 1.0, 1.37])
 @pytest.mark.parametrize("audio_begins", [0.0, 0.12])
-def test_a_flash_and_a_click_stay_together(tmp_path, rate, at, audio_begins):
-    """The sound is decoded from its first sample on, so the pictures count from there too."""
+def test_a_flash_and_a_click_stay_at_the_same_time(tmp_path, rate, at, audio_begins):
+    """Audio is decoded from its first sample on, so the frames are counted from there, too."""
     times = np.arange(round(2.5 * rate)) / rate
     frames = np.full((len(times), 32, 32), 60, np.uint8)
     first = np.searchsorted(times, at)
@@ -174,32 +174,32 @@ def test_a_flash_and_a_click_stay_together(tmp_path, rate, at, audio_begins):
     samples = np.zeros(round(16_000 * (2.5 - audio_begins)), np.int16)
     click = times[first] + 0.05  # in the middle of the flash
     samples[round(16_000 * (click - audio_begins))] = 30_000
-    path = write_film(tmp_path / "a.mkv", frames, times, samples, audio_begins)
-    heard = np.abs(decode_audio(path).astype(int)).argmax() / 16_000
-    bright = [v for v, (_, picture) in enumerate(pictures(path)) if picture.mean() > 150]
-    seen = (bright[0] + bright[-1] + 1) / 2 / 25
-    assert abs(seen - heard) <= 0.021 + 1 / rate / 2
+    path = write_video_file(tmp_path / "a.mkv", frames, times, samples, audio_begins)
+    click = np.abs(decode_audio(path).astype(int)).argmax() / 16_000
+    bright = [v for v, (_, frame) in enumerate(resampled_frames(path)) if frame.mean() > 150]
+    flash = (bright[0] + bright[-1] + 1) / 2 / 25
+    assert abs(flash - click) <= 0.021 + 1 / rate / 2
 
 
-def test_video_that_begins_after_its_audio_shows_its_first_picture_until_then(tmp_path):
-    path = write_film(tmp_path / "a.mkv", moving(25), np.arange(25) / 25 + 0.2, np.zeros(19_200, np.int16))
+def test_video_that_begins_after_its_audio_shows_its_first_frame_until_then(tmp_path):
+    path = write_video_file(tmp_path / "a.mkv", moving(25), np.arange(25) / 25 + 0.2, np.zeros(19_200, np.int16))
     assert shown(path).tolist() == [0] * 5 + list(range(25))
-    assert shown(path, zero="video").tolist() == list(range(25))
+    assert shown(path, time_origin="video").tolist() == list(range(25))
 
 
-def test_a_film_that_lies_on_its_side_is_set_upright(tmp_path):
-    path = write_film(tmp_path / "a.mp4", moving(5))
+def test_a_video_that_was_recorded_sideways_is_rotated(tmp_path):
+    path = write_video_file(tmp_path / "a.mp4", moving(5))
     content = bytearray(path.read_bytes())
     matrix = content.index(b"tkhd") + 4 + 40
     one = 1 << 16
     content[matrix : matrix + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 0, 0, 1 << 30)  # a quarter turn
     path.write_bytes(content)
-    upright = next(pictures(path))[1].astype(int)
+    upright = next(resampled_frames(path))[1].astype(int)
     assert np.abs(upright - np.rot90(moving(1)[0], -1)).mean() < 5
 
 
-def test_a_damaged_picture_is_replaced_by_the_one_before_it(tmp_path):
-    path = write_film(tmp_path / "a.mp4", moving(25))
+def test_a_damaged_frame_is_replaced_by_the_one_before_it(tmp_path):
+    path = write_video_file(tmp_path / "a.mp4", moving(25))
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     content = bytearray(path.read_bytes())
@@ -208,13 +208,13 @@ def test_a_damaged_picture_is_replaced_by_the_one_before_it(tmp_path):
     assert len(shown(path)) == 25
 
 
-def test_a_file_that_was_cut_off_is_refused_though_its_beginning_decodes(tmp_path):
-    path = write_film(tmp_path / "a.mp4", np.random.default_rng(0).integers(0, 255, (50, 64, 64), dtype=np.uint8))
+def test_a_truncated_file_is_refused_though_its_beginning_decodes(tmp_path):
+    path = write_video_file(tmp_path / "a.mp4", np.random.default_rng(0).integers(0, 255, (50, 64, 64), dtype=np.uint8))
     faststart(path, tmp_path / "b.mp4")
     content = (tmp_path / "b.mp4").read_bytes()
     (tmp_path / "b.mp4").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"video is cut off: .*b\.mp4 has [01]\.\d\d s, its header says 2\.00 s"):
-        list(pictures(tmp_path / "b.mp4"))
+        list(resampled_frames(tmp_path / "b.mp4"))
 
 
 def faststart(source, target) -> None:
@@ -227,7 +227,7 @@ def faststart(source, target) -> None:
                 written.mux(packet)
 
 
-def test_sound_alone_has_no_video_track(tmp_path):
+def test_audio_alone_has_no_video_track(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(1600), 16_000)
     with pytest.raises(ValueError, match=r"no video track: .*a\.wav"):
-        list(pictures(tmp_path / "a.wav"))
+        list(resampled_frames(tmp_path / "a.wav"))

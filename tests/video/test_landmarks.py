@@ -1,4 +1,4 @@
-"""Landmark files: each layout gives the square to cut, and nothing else is read."""
+"""Tests `video.landmarks`: each layout gives the square to crop, and other files are refused."""
 
 import json
 import pickle
@@ -54,7 +54,9 @@ def test_a_list_without_any_face_is_read(tmp_path):
 
 def test_a_pickle_is_refused_unless_allowed(tmp_path):
     path = write(tmp_path / "a.pkl", [face()])
-    with pytest.raises(ValueError, match=r"landmarks in a pickle: .*a\.pkl could run any program.*allow_pickle=True"):
+    with pytest.raises(
+        ValueError, match=r"path: got the pickle .*a\.pkl, which could run any program.*allow_pickle=True"
+    ):
         read_landmarks(path)
 
 
@@ -88,7 +90,7 @@ def test_objects_in_an_npz_are_refused(tmp_path):
         ("a.json", "[[1, 2", r"a\.json is not valid JSON"),
         ("a.npz", "", r"malformed landmarks: .*a\.npz: "),
         ("a.npz", "no zip", r"malformed landmarks: .*a\.npz: "),
-        ("a.txt", "1 2", r"landmarks are of an unknown kind: got .*a\.txt, allowed are \.json, \.npz"),
+        ("a.txt", "1 2", r"path: got .*a\.txt, allowed are landmarks in \.json, \.npz"),
     ],
 )
 def test_malformed_files_are_named_with_what_is_allowed(tmp_path, name, content, message):

@@ -1,1 +1,1 @@
-"""The mini corpus's synthetic speakers: their voices and their drawn mouths."""
+"""The synthetic speakers of the mini corpus: their voices and their drawn mouths."""

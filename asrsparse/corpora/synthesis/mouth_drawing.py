@@ -1,9 +1,9 @@
-"""Draws the mouth of a speaker whose phones are known, for the video of the mini corpus.
+"""Draws the mouth region of a speaker whose phones are known, for the video of the mini corpus.
 
 A mouth is drawn in coordinates of the face: pixels from the middle of the closed lips, x to the right and y down. The
-head's motion takes them into the picture.
+motion of the head transforms them to coordinates of the frame.
 
-Shape legend: V frames, H = W = 96 pixels, N points of a curve, P numbers of a pose.
+Shape legend: V frames at 25 a second, H = W = 96 pixels, N points of a curve, P numbers of a pose.
 """
 
 import functools
@@ -22,12 +22,12 @@ from asrsparse.video.io import Frames
 from asrsparse.video.opencv import cv2
 
 SIZE = 96
-"""Height and width of a picture, in pixels."""
+"""The height and width of a frame in pixels."""
 
 Numbers = NDArray[np.float64]
 
 _WIDEST = 24.0  # pixels between the lips at an opening of 1
-_HALF_SKIN = 80  # the skin reaches beyond the picture, for the head moves
+_HALF_SKIN = 80  # the skin is drawn beyond the edges of the frame, since the head moves
 _FRACTION_BITS = 4  # of a pixel, in cv2's coordinates
 _X = np.linspace(-1, 1, 17)  # (N,), from the left corner of the mouth to the right one
 _ARCH = 1 - _X**2
@@ -35,23 +35,23 @@ _ARCH = 1 - _X**2
 
 @dataclass(frozen=True)
 class Face:
-    """What differs between speakers; lengths in pixels, brightness from 0 to 255.
+    """The properties that differ between speakers. Lengths are in pixels, brightness is from 0 to 255.
 
-    Args:
-        half_width: Of the mouth at rest.
-        upper_lip: Height of the upper lip.
-        lower_lip: Height of the lower lip.
-        bow: How deep the upper lip's middle is, as a share of its height.
-        corners: How far the corners hang.
-        tilt: How much lower the right corner is than the middle.
-        chin: From the mouth down to the edge of the chin.
-        nose: From the mouth up to the nostrils.
-        skin: Brightness of the skin.
-        lips: Brightness of the upper lip; the lower one catches more light.
-        teeth: Brightness of the teeth.
-        shadow: How much darker folds, nostrils and the edge of the chin are than the skin.
-        beard: Spread of the brightness of the skin from one pixel to the next.
-        articulation: Factor of all openings.
+    Attributes:
+        half_width: Half of the width of the mouth at rest.
+        upper_lip: The height of the upper lip.
+        lower_lip: The height of the lower lip.
+        bow: The depth of the dip in the middle of the upper lip, as a share of its height.
+        corners: How much lower the corners of the mouth are than its middle.
+        tilt: How much lower the right corner of the mouth is than its middle.
+        chin: The distance from the mouth down to the edge of the chin.
+        nose: The distance from the mouth up to the nostrils.
+        skin: The brightness of the skin.
+        lips: The brightness of the upper lip; the lower one is brighter.
+        teeth: The brightness of the teeth.
+        shadow: How much darker than the skin the folds, the nostrils and the edge of the chin are.
+        beard: The standard deviation of the brightness of the skin from one pixel to the next.
+        articulation: A factor of all openings of the mouth.
     """
 
     half_width: float
@@ -71,7 +71,7 @@ class Face:
 
 
 def face_of(speaker: str) -> Face:
-    """The face of a speaker, always the same for the same name.
+    """Returns the face of a speaker, which is always the same for the same name.
 
     Example:
         >>> face_of("anna") == face_of("anna"), face_of("anna") == face_of("bert")
@@ -97,46 +97,48 @@ def face_of(speaker: str) -> Face:
     )
 
 
-def draw_mouths(phones: Sequence[Interval], num_frames: int, face: Face, rng: np.random.Generator) -> Frames:
-    """Draws the speaker's mouth while the phones are spoken.
+def draw_mouth_region(phones: Sequence[Interval], num_frames: int, face: Face, rng: np.random.Generator) -> Frames:
+    """Draws the mouth region of a speaker who speaks the given phones.
 
     Args:
-        phones: In order, in seconds of the video; gaps are pauses.
-        num_frames: V.
-        face: Of the speaker.
-        rng: Of the head's place and motion, the light and the camera's noise.
+        phones: The phones in order, with times in seconds of the video; gaps between them are pauses.
+        num_frames: The number of frames V.
+        face: The face of the speaker.
+        rng: Draws the place and motion of the head, the light, and the noise of the camera.
 
     Returns:
-        (V, H, W). Frame v shows the mouth at (v + 0.5) / 25 s.
+        The frames (V, H, W). Frame v shows the mouth at (v + 0.5) / 25 s.
 
     Example:
         >>> phones = [Interval("b", 0.10, 0.05), Interval("aI", 0.15, 0.2)]
-        >>> frames = draw_mouths(phones, 20, face_of("anna"), np.random.default_rng(0))
+        >>> frames = draw_mouth_region(phones, 20, face_of("anna"), np.random.default_rng(0))
         >>> frames.shape, frames.dtype
         ((20, 96, 96), dtype('uint8'))
     """
     heads = _head_motion(num_frames, rng)
     skin = _skin(face)
     skin_heads = heads.copy()
-    skin_heads[:, :, 2] -= heads[:, :, :2].sum(axis=2) * _HALF_SKIN  # the skin's own coordinates begin at its corner
+    skin_heads[:, :, 2] -= (
+        heads[:, :, :2].sum(axis=2) * _HALF_SKIN
+    )  # coordinates of the skin begin at its upper left corner
     areas = _areas(mouth_poses(phones, num_frames), face)
-    outlines = [_to_picture(area.outline, heads) for area in areas]
+    outlines = [_to_frame(area.outline, heads) for area in areas]
     frames = np.empty((num_frames, SIZE, SIZE), np.uint8)
     for number, frame in enumerate(frames):
         cv2.warpAffine(skin, skin_heads[number], (SIZE, SIZE), frame, cv2.INTER_LINEAR)
         for area, outline in zip(areas, outlines, strict=True):
             if area.shown[number]:
                 cv2.fillPoly(frame, [outline[number]], area.grey, cv2.LINE_AA, _FRACTION_BITS)
-    return _photographed(frames, rng)
+    return _add_camera_effects(frames, rng)
 
 
 class _Area(NamedTuple):
-    """What lies between two curves.
+    """The area between two curves in each frame.
 
-    Args:
-        outline: (V, 2 N, 2).
-        shown: (V,): whether it is more than a line; cv2 would draw that too.
-        grey: Its brightness.
+    Attributes:
+        outline: The points of the outline (V, 2 N, 2).
+        shown: Whether the area is to be drawn (V,): OpenCV would draw an empty area as a line.
+        grey: The brightness of the area.
     """
 
     outline: Numbers
@@ -145,7 +147,7 @@ class _Area(NamedTuple):
 
     @classmethod
     def between(cls, upper: Numbers, lower: Numbers, half_width: Numbers, grey: float) -> "_Area":
-        """Takes curves (V, N) over the same `half_width` (V, 1)."""
+        """Makes an area from two curves (V, N), which both reach over the same `half_width` (V, 1)."""
         x = half_width * _X
         y = np.concatenate([upper, lower[:, ::-1]], axis=1)
         outline = np.stack([np.concatenate([x, x[:, ::-1]], axis=1), y], axis=2)
@@ -154,7 +156,7 @@ class _Area(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def _skin(face: Face) -> Frames:
-    """The face without mouth, lit from the front: cheeks, nostrils, and the groove below the nose."""
+    """Returns the skin around the mouth, lit from the front: cheeks, nostrils, and the groove below the nose."""
     rows, columns = np.mgrid[-_HALF_SKIN:_HALF_SKIN, -_HALF_SKIN:_HALF_SKIN]
     skin = face.skin - 0.4 * face.shadow * (columns / 48.0) ** 2
     skin += 0.3 * face.shadow * np.exp(-((columns / 3.0) ** 2)) * (rows < -face.upper_lip) * (rows > -face.nose)
@@ -168,7 +170,7 @@ def _skin(face: Face) -> Frames:
 
 
 def _areas(poses: Numbers, face: Face) -> list[_Area]:
-    """The areas of the mouth, from the back to the front."""
+    """Returns the areas of the mouth for poses (V, P), from the back to the front."""
     opening, spread, rounding, teeth, tongue, tuck = (column[:, None] for column in poses.T)
     gap = _WIDEST * face.articulation * opening.clip(0)
     pressed = -opening.clip(None, 0)
@@ -202,7 +204,7 @@ def _areas(poses: Numbers, face: Face) -> list[_Area]:
 
 
 def _head_motion(num_frames: int, rng: np.random.Generator) -> Numbers:
-    """Where the head is: (V, 2, 3) matrices from the face to the picture; slow sums of sines about a chance place."""
+    """Returns matrices (V, 2, 3) from the face to the frame: slow sums of sines around a random place."""
     place, motion = np.array([0.04, 0.06, 2.0, 2.0]), np.array([0.02, 0.03, 1.5, 1.5])  # angle, log size, x, y
     seconds = np.arange(num_frames)[:, None, None] / FRAMES_PER_SECOND
     frequencies, phases = rng.uniform(0.1, 0.7, (3, 4)), rng.uniform(0, 2 * np.pi, (3, 4))
@@ -214,15 +216,15 @@ def _head_motion(num_frames: int, rng: np.random.Generator) -> Numbers:
     return np.stack([cos, -sin, x + middle, sin, cos, y + middle], axis=1).reshape(-1, 2, 3)
 
 
-def _to_picture(points: Numbers, heads: Numbers) -> NDArray[np.int32]:
-    """Points of the face (V, N, 2) in the picture, in cv2's fixed point."""
+def _to_frame(points: Numbers, heads: Numbers) -> NDArray[np.int32]:
+    """Transforms points of the face (V, N, 2) to the frame, in OpenCV's fixed-point numbers."""
     moved = points @ heads[:, :, :2].transpose(0, 2, 1) + heads[:, None, :, 2]
     fixed: NDArray[np.int32] = np.round(moved * (1 << _FRACTION_BITS)).astype(np.int32)
     return fixed
 
 
-def _photographed(frames: Frames, rng: np.random.Generator) -> Frames:
-    """Through a camera: a lens that is not sharp, light from one side, and noise."""
+def _add_camera_effects(frames: Frames, rng: np.random.Generator) -> Frames:
+    """Adds the effects of a camera to frames (V, H, W): blur, light from one side, and noise."""
     direction, slope, gain = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.25), rng.uniform(0.75, 1.15)
     rows, columns = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
     light = (gain * (1 + slope * (np.cos(direction) * columns + np.sin(direction) * rows))).astype(np.float32)

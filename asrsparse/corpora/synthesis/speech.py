@@ -1,6 +1,8 @@
-"""Text to speech with phone and word times, by the espeak-ng library that the package `espeakng_loader` carries.
+"""Synthesises speech with the times of phones and words, by the espeak-ng library in the package `espeakng_loader`.
 
-Shapes: T samples at `SAMPLING_RATE`. Times are in seconds from the first sample.
+Times are in seconds from the first sample.
+
+Shape legend: T samples at `SAMPLING_RATE`.
 """
 
 import ctypes
@@ -52,7 +54,13 @@ _one_at_a_time = threading.Lock()
 
 
 class Interval(NamedTuple):
-    """A phone or a word in time; `start` and `duration` in seconds."""
+    """A phone or a word with its time.
+
+    Attributes:
+        label: The phone or the word.
+        start: Its start in seconds.
+        duration: Its duration in seconds.
+    """
 
     label: str
     start: float
@@ -61,14 +69,14 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Speech:
-    """What was spoken.
+    """Synthesised speech.
 
-    Args:
-        waveform: (T,) float32 in [-1, 1], one channel, at `SAMPLING_RATE`.
-        phones: In order, under espeak-ng's ASCII names without stress marks; pauses are the gaps between them. (Under
-            IPA names a glide between two vowels would have none, like a pause.)
-        words: From the first to the last phone of each word, in order. Words that espeak-ng speaks as one (`"for the"`)
-            stand as one.
+    Attributes:
+        waveform: The samples (T,), float32 in [-1, 1], one channel, at `SAMPLING_RATE`.
+        phones: The phones in order, by espeak-ng's ASCII names without stress marks; gaps between them are pauses. (By
+            IPA names a glide between two vowels would have an empty name, like a pause.)
+        words: The words in order, each from its first to its last phone. Words that espeak-ng joins (`"for the"`) are
+            one interval.
     """
 
     waveform: NDArray[np.float32]
@@ -78,13 +86,13 @@ class Speech:
 
 @dataclass(frozen=True)
 class Voice:
-    """How to speak.
+    """The settings of a voice.
 
     Args:
-        name: A language of espeak-ng, and after `+` one of its voice variants: `"en-us+m3"`.
-        rate: Words per minute, 80 to 450.
-        pitch: 0 to 99; 50 is the voice's own.
-        pitch_range: 0 (monotone) to 99; 50 is the voice's own.
+        name: A language of espeak-ng and, after `+`, one of its voice variants: `"en-us+m3"`.
+        rate: The words per minute, 80 to 450.
+        pitch: The pitch, 0 to 99; 50 is the default of the voice.
+        pitch_range: The range of the pitch, 0 (monotone) to 99; 50 is the default of the voice.
 
     Raises:
         ValueError: If espeak-ng has no such voice, or a number is out of its range.
@@ -100,15 +108,15 @@ class Voice:
         for what, low, high in (("rate", 80, 450), ("pitch", 0, 99), ("pitch_range", 0, 99)):
             if not low <= getattr(self, what) <= high:
                 got = getattr(self, what)
-                raise ValueError(f"{what} of voice {self.name!r}: got {got}, allowed are {low} to {high}.")
+                raise ValueError(f"{what}: got {got} for the voice {self.name!r}, allowed are {low} to {high}.")
 
 
 def synthesize(text: str, voice: Voice) -> Speech:
-    """Speaks `text`. The same text and voice give the same samples, whatever was spoken before.
+    """Synthesises a text. The same text and voice give the same samples, independent of earlier calls.
 
     Args:
         text: One or more words.
-        voice: Who speaks, and how.
+        voice: The settings of the voice.
 
     Raises:
         ValueError: If nothing in `text` can be spoken.
@@ -133,15 +141,15 @@ def synthesize(text: str, voice: Voice) -> Speech:
 
 
 def resample(waveform: NDArray[Any], from_rate: int, to_rate: int) -> NDArray[np.float32]:
-    """Lowers the sample rate by cutting the spectrum at half of `to_rate`.
+    """Lowers the sampling rate of a waveform by removing all frequencies above half of `to_rate`.
 
     Args:
-        waveform: (T,).
-        from_rate: Samples per second now.
-        to_rate: Samples per second wanted, not above `from_rate`.
+        waveform: The samples (T,).
+        from_rate: The sampling rate of `waveform`, in samples per second.
+        to_rate: The sampling rate of the result, not above `from_rate`.
 
     Returns:
-        (ceil(T * to_rate / from_rate),) float32.
+        The samples (ceil(T * to_rate / from_rate),), float32.
 
     Example:
         >>> tone = np.hanning(22050) * np.sin(2 * np.pi * 1000 * np.arange(22050) / 22050)
@@ -151,7 +159,7 @@ def resample(waveform: NDArray[Any], from_rate: int, to_rate: int) -> NDArray[np
     """
     common = math.gcd(from_rate, to_rate)
     length = -(-len(waveform) * to_rate // from_rate)
-    # The spectrum takes the signal for periodic: 0.1 s of silence keeps its end from ringing into its beginning.
+    # The Fourier transform assumes a periodic signal: 0.1 s of silence keeps the end from affecting the beginning.
     periods = -(-(len(waveform) + from_rate // 10) * common // from_rate)
     spectrum = np.fft.rfft(waveform, periods * (from_rate // common))
     lowered = np.fft.irfft(spectrum, periods * (to_rate // common)) * (to_rate / from_rate)
@@ -167,7 +175,7 @@ class _RecordedEvent(NamedTuple):
 
 @dataclass
 class _Recording:
-    """What the callback of one synthesis collects: 16-bit buffers and events."""
+    """Collects the 16-bit buffers and the events that espeak-ng passes to its callback."""
 
     sample_rate: int = 0
     buffers: list[NDArray[np.int16]] = field(default_factory=list)
@@ -182,7 +190,7 @@ class _Recording:
             phone = _phone_name(event.id.string) if event.type == _EVENT_PHONEME else ""
             self.events.append(_RecordedEvent(event.type, event.text_position, event.audio_position / 1000, phone))
             index += 1
-        return 0  # go on
+        return 0  # tells espeak-ng to continue
 
 
 def _phone_name(mnemonic: bytes) -> str:
@@ -206,10 +214,10 @@ def _speak(text: str, voice: Voice) -> _Recording:
 
 @contextmanager
 def _fresh_library() -> Iterator[tuple[ctypes.CDLL, int]]:
-    """Loads espeak-ng and unloads it afterwards; yields it with its sample rate.
+    """Loads espeak-ng and unloads it afterwards; yields the library and its sampling rate.
 
-    espeak-ng keeps pitch flutter, noise and wave phase in static variables that nothing resets, so that a sentence
-    would depend on all the sentences before it. Loading the library anew for each one costs some milliseconds.
+    espeak-ng keeps pitch flutter, noise and wave phase in static variables that cannot be reset. So a sentence would
+    depend on all sentences before it. Loading the library again for each sentence costs some milliseconds.
     """
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     library.espeak_Synth.argtypes = (
@@ -218,12 +226,12 @@ def _fresh_library() -> Iterator[tuple[ctypes.CDLL, int]]:
     )
     try:
         data_path = espeakng_loader.get_data_path()
-        # espeak-ng cuts this path at 160 characters: the shorter form reaches further.
+        # espeak-ng truncates this path to 160 characters, so it gets the shorter form.
         shorter = min(data_path, os.path.relpath(data_path), key=len)
         sample_rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, shorter.encode(), _INITIALIZE_OPTIONS)
         if sample_rate <= 0:
             raise ValueError(
-                f"espeak-ng does not read its data in {data_path} (code {sample_rate}). It takes paths of up to 159 "
+                f"espeak-ng cannot read its data in {data_path} (code {sample_rate}). It reads paths of up to 159 "
                 "characters: put the virtual environment into a folder with a shorter path, or install it again."
             )
         library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # of breath noise; it starts with the time of day
@@ -242,7 +250,7 @@ def _check(code: int, doing: str) -> None:
 
 
 def _phones(events: list[_RecordedEvent], end: float) -> list[tuple[int, Interval]]:
-    """Phones with the text position of their word; each lasts until the next one, or a pause, begins."""
+    """Returns each phone with the text position of its word; it lasts until the next phone or pause begins."""
     marks = [event for event in events if event.kind == _EVENT_PHONEME]
     ends = [event.start for event in marks[1:]] + [end]
     return [
@@ -253,7 +261,7 @@ def _phones(events: list[_RecordedEvent], end: float) -> list[tuple[int, Interva
 
 
 def _words(events: list[_RecordedEvent], phones: list[tuple[int, Interval]], text: str) -> list[Interval]:
-    """Words by the phones that carry their text position; a word's label reaches up to the next word."""
+    """Returns the words with the times of the phones at their text positions; labels end where the next one begins."""
     spoken = {position for position, _ in phones}
     begins = [event.text_position - 1 for event in events if event.kind == _EVENT_WORD]
     begins = [begin for begin in begins if begin + 1 in spoken]
@@ -267,7 +275,7 @@ def _words(events: list[_RecordedEvent], phones: list[tuple[int, Interval]], tex
 
 @functools.cache
 def _known_names() -> tuple[dict[str, str], frozenset[str]]:
-    """Languages (lower-cased) and voice variants, by espeak-ng's own files."""
+    """Returns the languages (in lower case) and the voice variants for which espeak-ng has files."""
     data = Path(espeakng_loader.get_data_path())
     languages = {path.name.lower(): path.name for path in (data / "lang").rglob("*") if path.is_file()}
     return languages, frozenset(path.name for path in (data / "voices" / "!v").iterdir())
@@ -276,12 +284,12 @@ def _known_names() -> tuple[dict[str, str], frozenset[str]]:
 def _check_voice_name(name: str) -> None:
     languages, variants = _known_names()
     language, plus, variant = name.partition("+")
-    # espeak-ng itself takes an unknown variant for none, without a word.
+    # espeak-ng itself silently ignores an unknown variant.
     for what, got, known in (("language", language.lower(), languages), ("variant", variant, variants)):
         if got in known or (what == "variant" and not plus):
             continue
         nearest = difflib.get_close_matches(got, known, n=3, cutoff=0.0)
         raise ValueError(
-            f"voice {name!r}: espeak-ng has no {what} {got!r}. Nearest of the {len(known)} known ones: "
+            f"name: got the voice {name!r}, but espeak-ng has no {what} {got!r}. Nearest of its {len(known)}: "
             f"{', '.join(nearest)}. A voice is a language, or language+variant: 'en-us', 'en-us+m3'."
         )

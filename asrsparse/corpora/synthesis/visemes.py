@@ -1,6 +1,6 @@
-"""Phones with times -> how the mouth stands in each video frame: a table of visemes, and what joins them.
+"""Converts phones with times to the pose of the mouth in each video frame, by a table of visemes and blending.
 
-Shape legend: V video frames, S slots of 5 ms, P numbers of a pose.
+Shape legend: V frames at 25 a second, S slots of 5 ms, P numbers of a pose.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from asrsparse.rates import FRAMES_PER_SECOND
 
 
 class Pose(NamedTuple):
-    """How a mouth stands. A fluent mouth lies between the poses of neighbouring phones (`mouth_poses`).
+    """The pose of a mouth. `mouth_poses` blends the poses of neighbouring phones.
 
-    Args:
-        opening: Between the lips: 1 is the widest, 0 is closed, below 0 the lips are pressed together.
-        spread: Of the corners: 1 is a smile.
-        rounding: 1 is narrow and pushed forward.
-        teeth: How much of the upper teeth is seen in an open mouth, 0 to 1.
-        tongue: How high the tongue lies, 0 (not seen) to 1 (at the teeth).
-        tuck: 1 puts the lower lip under the upper teeth.
+    Attributes:
+        opening: The distance between the lips: 1 is the widest, 0 is closed, below 0 the lips are pressed together.
+        spread: The spread of the corners of the mouth: 1 is a smile.
+        rounding: The rounding of the lips: 1 is narrow and pushed forward.
+        teeth: How much of the upper teeth is visible in an open mouth, 0 to 1.
+        tongue: The height of the tongue, 0 (not visible) to 1 (at the teeth).
+        tuck: How far the lower lip is under the upper teeth, 0 to 1.
     """
 
     opening: float = 0.0
@@ -34,13 +34,13 @@ class Pose(NamedTuple):
 
 
 class Viseme(NamedTuple):
-    """What phones that look the same have in common.
+    """A group of phones that look the same.
 
-    Args:
-        phones: espeak-ng's names, parted by spaces.
-        strength: How much the phone insists on its pose against its neighbours: lips meet for a /b/ of 45 ms, while /h/
-            has the shape of what follows.
-        pose: Its pose.
+    Attributes:
+        phones: espeak-ng's names of the phones, separated by spaces.
+        strength: The weight of the pose against those of neighbouring phones: the lips close for a /b/ of 45 ms, while
+            /h/ has the pose of the next phone.
+        pose: The pose of the mouth.
     """
 
     phones: str
@@ -49,7 +49,7 @@ class Viseme(NamedTuple):
 
 
 REST = Viseme("", 0.7, Pose())
-"""A pause."""
+"""The viseme of a pause."""
 
 VISEMES = {
     "bilabial": Viseme("p b m", 8.0, Pose(-0.2, rounding=0.1)),
@@ -73,7 +73,7 @@ VISEMES = {
     "near-close rounded": Viseme("U", 1.2, Pose(0.3, rounding=0.7)),
     "close rounded": Viseme("u u:", 1.5, Pose(0.22, rounding=0.95)),
 }
-"""How the phones of English look; the numbers are our decision."""
+"""The visemes of English; the numbers are estimates, not measurements."""
 
 GLIDES = {
     "aI": ("a", "I"),
@@ -95,21 +95,23 @@ GLIDES = {
     "VR": ("V", "r"),
     "IR": ("I", "r"),
 }
-"""Phones that move, as phones that take equal parts of their time."""
+"""Phones during which the mouth moves, as sequences of phones of equal duration."""
 
 _BY_PHONE = {phone: viseme for viseme in VISEMES.values() for phone in viseme.phones.split()}
 _VARIANT_MARKS = "#-2"  # espeak-ng's: `t#` is a flapped t, `r-` a linking r, `I2` an unstressed I
 _SLOTS_PER_FRAME = 8
-_BLEND = np.hanning(2 * 12 + 2)[1:-1]  # 24 slots are 120 ms; an even number, so that blends lie between slots
+_BLEND = np.hanning(2 * 12 + 2)[
+    1:-1
+]  # 24 slots are 120 ms; the number is even, so that the centre is between two slots
 
 
 def visemes_of(phone: str) -> list[Viseme]:
-    """How a phone looks: one viseme, or those that it glides through.
+    """Returns the viseme of a phone, or all visemes through which the phone moves.
 
-    A phone that the table does not have (another language's) shows what its neighbours show, like /h/.
+    A phone that is not in the table (of another language) takes the pose of its neighbours, like /h/.
 
     Args:
-        phone: espeak-ng's name, without stress.
+        phone: espeak-ng's name of the phone, without stress marks.
 
     Example:
         >>> [viseme.phones for viseme in visemes_of("b") + visemes_of("aI2") + visemes_of("t#")]
@@ -117,23 +119,24 @@ def visemes_of(phone: str) -> list[Viseme]:
     """
     for name in (phone, phone.rstrip(_VARIANT_MARKS)):
         if name in GLIDES or name in _BY_PHONE:
-            return [_BY_PHONE[part] for part in GLIDES.get(name, (name,))]
+            return [_BY_PHONE[step] for step in GLIDES.get(name, (name,))]
     return [VISEMES["glottal"]]
 
 
 def mouth_poses(phones: Sequence[Interval], num_frames: int) -> NDArray[np.float64]:
-    """The pose in the middle of each video frame, from phones in the time of the video.
+    """Returns the pose of the mouth in the middle of each video frame.
 
-    Neighbours are blended by a raised cosine of 120 ms, in which each counts with its strength: so lips are round
-    before a /w/ begins, and still meet for a /b/. (After the dominance functions of Cohen and Massaro, "Modeling
-    coarticulation in synthetic visual speech", 1993, which fall exponentially.)
+    Neighbouring poses are blended by a raised cosine of 120 ms, in which each is weighted by its strength. So the lips
+    are round before a /w/ begins, and still close for a /b/. (This follows the dominance functions of Cohen and
+    Massaro, "Modeling coarticulation in synthetic visual speech", 1993, which decrease exponentially.)
 
     Args:
-        phones: In order, in seconds; gaps are pauses, and what lies outside the video is not seen.
-        num_frames: V.
+        phones: The phones in order, with times in seconds of the video; gaps are pauses, and phones outside the video
+            are ignored.
+        num_frames: The number of frames V.
 
     Returns:
-        (V, P): the fields of `Pose`. Row v is the mouth at (v + 0.5) / 25 s.
+        The poses (V, P), whose columns are the fields of `Pose`. Row v is the mouth at (v + 0.5) / 25 s.
 
     Example:
         >>> opening = mouth_poses([Interval("m", 0.2, 0.2), Interval("a", 0.4, 0.3)], 25)[:, 0]
@@ -151,7 +154,7 @@ def mouth_poses(phones: Sequence[Interval], num_frames: int) -> NDArray[np.float
 
 
 def _slots(phones: Sequence[Interval], num_slots: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The pose (S, P) of the phone that is spoken in each slot, and its strength (S,)."""
+    """Returns the pose (S, P) of the phone that is spoken in each slot, and its strength (S,)."""
     poses = np.tile(np.array(REST.pose), (num_slots, 1))
     strengths = np.full(num_slots, REST.strength)
     for phone in phones:

@@ -1,4 +1,4 @@
-"""Drawn mouths: what one sees is what is spoken; faces differ, pictures repeat."""
+"""Tests `synthesis.mouth_drawing`: the drawn mouth fits the phones, faces differ, and frames are reproducible."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrsparse.corpora.synthesis import mouth_drawing
-from asrsparse.corpora.synthesis.mouth_drawing import SIZE, draw_mouths, face_of
+from asrsparse.corpora.synthesis.mouth_drawing import SIZE, draw_mouth_region, face_of
 from asrsparse.corpora.synthesis.speech import Interval
 from asrsparse.corpora.synthesis.visemes import GLIDES, VISEMES
 
@@ -20,7 +20,7 @@ PHONES = sorted({phone for viseme in VISEMES.values() for phone in viseme.phones
 def draw(*phones: str, speaker: str = "alan", seconds: float = 0.3, seed: Any = 0, num_frames: int = 25) -> np.ndarray:
     """The mouth of a speaker who says the phones, from 0.2 s on."""
     intervals = [Interval(phone, 0.2 + number * seconds, seconds) for number, phone in enumerate(phones)]
-    return draw_mouths(intervals, num_frames, face_of(speaker), np.random.default_rng(seed))
+    return draw_mouth_region(intervals, num_frames, face_of(speaker), np.random.default_rng(seed))
 
 
 def middle(phone: str, speaker: str) -> np.ndarray:
@@ -53,14 +53,14 @@ def test_a_round_mouth_is_narrower(speaker):
 
 @pytest.mark.parametrize("speaker", SPEAKERS)
 @pytest.mark.parametrize("phone", list("fsS"))
-def test_teeth_are_seen(phone, speaker):
+def test_teeth_are_visible(phone, speaker):
     bright = [(middle(p, speaker) > 1.1 * np.median(middle(p, speaker)))[38:60, 28:68].sum() for p in (phone, "u:")]
     assert bright[0] > bright[1] + 20
 
 
 def test_frame_v_shows_the_mouth_in_its_middle():
     open_at_once = [Interval("m", 0.0, 0.4), Interval("a", 0.4, 0.4)]
-    frames = draw_mouths(open_at_once, 20, face_of("alan"), np.random.default_rng(0))
+    frames = draw_mouth_region(open_at_once, 20, face_of("alan"), np.random.default_rng(0))
     area = [dark(frame).sum() for frame in frames]
     steepest = int(np.argmax(np.diff(area)))
     assert steepest in (9, 10)  # from frame 9 (0.38 s) to 10 (0.42 s), and a little later, for /m/ is stronger
@@ -77,24 +77,24 @@ def still(num_frames: int, rng: np.random.Generator) -> np.ndarray:
     return np.tile([[1.0, 0.0, SIZE / 2], [0.0, 1.0, SIZE / 2]], (num_frames, 1, 1))
 
 
-def test_the_same_pictures_each_time():
+def test_the_same_frames_each_time():
     np.testing.assert_array_equal(draw("b", "aI"), draw("b", "aI"))
     assert (draw("b", "aI") != draw("b", "aI", seed=1)).mean() > 0.5
 
 
-def test_what_comes_later_changes_nothing_before():
+def test_later_phones_do_not_change_earlier_frames():
     shorter, longer = draw("b", "a"), draw("b", "a", "u:", num_frames=40)
     np.testing.assert_array_equal(shorter[:18], longer[:18])  # /u:/ begins at 0.8 s, and is prepared from 0.74 s on
     assert (shorter[20] != longer[20]).any()
 
 
-def test_speakers_differ_in_everything_but_a_beard():
+def test_speakers_differ_in_everything_except_a_beard():
     one, other = (dataclasses.asdict(face_of(speaker)) for speaker in ("anna", "bert"))
     assert all(one[name] != other[name] for name in one if name != "beard")
     assert (draw(speaker="anna") != draw(speaker="bert")).mean() > 0.5
 
 
-def test_the_head_moves_slowly_and_stays_in_the_picture():
+def test_the_head_moves_slowly_and_stays_in_the_frame():
     for seed in range(20):
         heads = mouth_drawing._head_motion(250, np.random.default_rng(seed))
         mouth = heads[:, :, 2]
@@ -111,9 +111,9 @@ def test_the_head_moves_slowly_and_stays_in_the_picture():
     st.text("abc", min_size=1, max_size=5),
     st.integers(0, 2**32),
 )
-def test_any_phones_give_pictures(phones, num_frames, speaker, seed):
+def test_any_phones_give_frames(phones, num_frames, speaker, seed):
     starts = np.cumsum([0.0, *(seconds for _, seconds in phones)])
     intervals = [Interval(phone, start, s) for (phone, s), start in zip(phones, starts, strict=False)]
-    frames = draw_mouths(intervals, num_frames, face_of(speaker), np.random.default_rng(seed))
+    frames = draw_mouth_region(intervals, num_frames, face_of(speaker), np.random.default_rng(seed))
     assert (frames.shape, frames.dtype) == ((num_frames, SIZE, SIZE), np.uint8)
     assert (frames.std(axis=(1, 2)) > 3).all()

@@ -1,4 +1,4 @@
-"""Speech synthesis is a pure function of text and voice, and its phone and word times are where the sound is."""
+"""Tests `synthesis.speech`: the result depends on text and voice alone, and phones and words have the right times."""
 
 import subprocess
 import sys
@@ -46,7 +46,7 @@ def test_phones_and_words_lie_in_order_within_the_speech(words, variant):
         assert sum(word.start < middle < word.start + word.duration for word in speech.words) == 1
 
 
-def test_sound_is_in_the_phones_and_not_between_them():
+def test_audio_is_loud_in_the_phones_and_not_between_them():
     speech = synthesize("the eagle is young and the box is green, my uncle found it", Voice("en-us+m3"))
     in_phone = np.zeros(len(speech.waveform), dtype=bool)
     for phone in speech.phones:
@@ -81,14 +81,14 @@ def test_waveform_is_loud_and_not_clipped():
         assert 1.0 < len(waveform) / SAMPLING_RATE < 4.0
 
 
-def test_rate_and_pitch_are_heard():
+def test_rate_and_pitch_change_the_audio():
     slow, fast = (synthesize("the farmer found the green box", Voice("en-us", rate=rate)) for rate in (120, 240))
     assert len(slow.waveform) > 1.5 * len(fast.waveform)
     low, high = (synthesize("the farmer found the green box", Voice("en-us", pitch=pitch)) for pitch in (10, 90))
     assert fundamental(high, 4) > 1.3 * fundamental(low, 4)
 
 
-def test_words_spoken_as_one_stand_as_one():
+def test_words_that_are_joined_are_one_interval():
     speech = synthesize("a box for the dog", Voice("en-us"))
     assert [word.label for word in speech.words] == ["a", "box", "for the", "dog"]
 
@@ -99,7 +99,7 @@ def test_resampled_length(length, to_rate):
     assert len(resample(np.ones(length), 22050, to_rate)) == -(-length * to_rate // 22050)
 
 
-def test_resampling_removes_what_the_new_rate_cannot_hold():
+def test_resampling_removes_frequencies_above_half_of_the_new_rate():
     time_axis = np.arange(22050) / 22050
     high = np.hanning(22050) * np.sin(2 * np.pi * 9000 * time_axis)
     assert level(resample(high, 22050, 16000)) < level(high) - 60
@@ -109,7 +109,7 @@ def test_resampling_removes_what_the_new_rate_cannot_hold():
     ("name", "message"),
     [
         ("en-uk+m1", r"no language 'en-uk'.*en-us.*language\+variant"),
-        ("en-us+m33", r"no variant 'm33'.*Nearest of the \d+ known ones: m3"),
+        ("en-us+m33", r"no variant 'm33'.*Nearest of its \d+: m3"),
         ("en-us+", "no variant ''"),
         ("", "no language ''"),
     ],
@@ -122,9 +122,9 @@ def test_unknown_voice_names_the_nearest(name, message):
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ({"rate": 79}, "rate of voice 'en-us': got 79, allowed are 80 to 450"),
-        ({"pitch": 100}, "pitch of voice 'en-us': got 100, allowed are 0 to 99"),
-        ({"pitch_range": -1}, "pitch_range of voice 'en-us': got -1, allowed are 0 to 99"),
+        ({"rate": 79}, "rate: got 79 for the voice 'en-us', allowed are 80 to 450"),
+        ({"pitch": 100}, "pitch: got 100 for the voice 'en-us', allowed are 0 to 99"),
+        ({"pitch_range": -1}, "pitch_range: got -1 for the voice 'en-us', allowed are 0 to 99"),
     ],
 )
 def test_numbers_out_of_range(numbers, message):
@@ -143,6 +143,6 @@ def test_unreadable_data_are_named_and_leave_nothing_behind(monkeypatch, tmp_pat
     before = synthesize("the small cat", voice)
     with monkeypatch.context() as patch:
         patch.setattr(espeakng_loader, "get_data_path", lambda: str(tmp_path / "nowhere"))
-        with pytest.raises(ValueError, match=r"does not read its data in .*nowhere"):
+        with pytest.raises(ValueError, match=r"cannot read its data in .*nowhere"):
             synthesize("the small cat", voice)
     np.testing.assert_array_equal(synthesize("the small cat", voice).waveform, before.waveform)

@@ -1,4 +1,4 @@
-"""Poses of the mouth: what closes is closed, what rounds is round, and pauses are at rest."""
+"""Tests `synthesis.visemes`: lips close and round with their phones, and are at rest in pauses."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from asrsparse.corpora.mini import read_grammar, read_speakers
 from asrsparse.corpora.synthesis.speech import Interval, Voice, synthesize
 from asrsparse.corpora.synthesis.visemes import GLIDES, REST, VISEMES, Pose, mouth_poses, visemes_of
 
-SHIPPED = Path(__file__).parents[1] / "data" / "mini"
+SHIPPED = Path(__file__).parents[3] / "data" / "mini"
 PHONES = sorted({phone for viseme in VISEMES.values() for phone in viseme.phones.split()} | GLIDES.keys())
 
 
@@ -89,7 +89,7 @@ def test_an_unknown_phone_shows_its_neighbours():
     np.testing.assert_allclose(unknown["opening"], known["opening"], atol=0.15)
 
 
-def test_phones_that_reach_over_the_ends_are_cut_off():
+def test_phones_that_reach_over_the_ends_are_clipped():
     whole = mouth_poses([Interval("a", -0.3, 2.0)], 10)
     np.testing.assert_allclose(whole[3:7], np.broadcast_to(visemes_of("a")[0].pose, (4, 6)))
 
