@@ -48,7 +48,7 @@ class Recogniser:
         return self.find(cuts, self.load(cuts))
 
     def load(self, cuts: Sequence[Cut]) -> Batch:
-        """Loads a batch."""
+        """Loads a batch of cuts."""
         return self.dataset[CutSet.from_cuts(cuts)]
 
     def find(self, cuts: Sequence[Cut], batch: Batch) -> list[list[Hypothesis]]:

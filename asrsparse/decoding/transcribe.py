@@ -144,7 +144,7 @@ def parse(words: Sequence[str]) -> tuple[Path, list[Path], Options]:
 
 
 def transcribe_file(run: FinishedRun, path: Path, options: Options) -> dict[str, Any]:
-    """Transcribes a file.
+    """Transcribes an audio or video file.
 
     Returns:
         The values of its JSON object.

@@ -161,7 +161,7 @@ class ASRModel(torch.nn.Module):
         return self._losses(log_probs, encoded, encoded_lens, batch), found
 
     def encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encodes utterances whole.
+        """Encodes whole utterances, without segment pruning.
 
         Returns:
             Encoder frames (B, E, H), one per 40 ms, and their numbers (B,).

@@ -52,7 +52,7 @@ class VisualFrontend(nn.Module):
         self.trunk = trunk
 
     def forward(self, video: Tensor, video_lens: Tensor) -> tuple[Tensor, Tensor]:
-        """Computes feature rows.
+        """Computes a feature row for each video frame.
 
         Args:
             video: The brightness of the mouth region (B, V, 96, 96), uint8.

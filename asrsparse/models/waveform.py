@@ -56,7 +56,7 @@ class ResNet1d(nn.Module):
             self.blocks += [BasicBlock1d(inputs, outputs, stride), BasicBlock1d(outputs, outputs)]
 
     def forward(self, audio: Tensor, audio_lens: Tensor) -> tuple[Tensor, Tensor]:
-        """Computes feature rows.
+        """Computes a feature row for each video frame.
 
         Args:
             audio: Waveforms (B, T), zero behind `audio_lens`.
@@ -97,7 +97,7 @@ class BasicBlock1d(nn.Module):
             self.downsample = nn.Sequential(shortcut, nn.BatchNorm1d(outputs))
 
     def forward(self, values: Tensor, lens: Tensor, num_frames: int) -> Tensor:
-        """Computes the block.
+        """Computes the output of the block.
 
         Args:
             values: The input (B, C, L).

@@ -77,7 +77,7 @@ def fit(
     )
     resume_from = checkpoint.path if checkpoint.path.is_file() else None
     if resume_from is not None:
-        logger.info("going on from %s", resume_from)
+        logger.info("resuming from %s", resume_from)
     trainer.fit(module, data, ckpt_path=resume_from, weights_only=True)
 
 

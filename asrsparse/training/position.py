@@ -38,7 +38,7 @@ class Position:
     heard_seconds: float = 0.0
 
     def advance(self, seconds: float, kept_share: float = 1.0, batches: int = 1) -> None:
-        """Counts one step.
+        """Counts the batches of one step as trained.
 
         Args:
             seconds: The speech of the utterances of the step, over all ranks.

@@ -187,7 +187,7 @@ def test_a_signal_leaves_a_checkpoint_and_the_same_command_goes_on(number, tiny_
     assert "Run the same command again to go on." in messages
     assert "Traceback" not in messages
     main(["train", *words])  # in this process, which saves imports
-    assert "going on from" in (tmp_path / "run" / "train.log").read_text()
+    assert "resuming from" in (tmp_path / "run" / "train.log").read_text()
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 

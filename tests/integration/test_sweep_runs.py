@@ -50,7 +50,7 @@ def test_a_sweep_is_stopped_goes_on_and_names_what_fails(words, tmp_path):
     assert failed.returncode == 1, printed
     assert "2 runs in " in printed
     assert f"seed1 failed: ended with status 1; {exp_dir / 'seed1' / 'sweep.log'}" in printed
-    assert "going on from" in (exp_dir / "seed0" / "sweep.log").read_text()
+    assert "resuming from" in (exp_dir / "seed0" / "sweep.log").read_text()
     assert (exp_dir / "seed0" / "sweep.log").read_text().count("+ ") == 4  # train twice, decode, score
     (mean,) = json.loads((exp_dir / "sweep.json").read_text())["means"]["test"]
     (row,) = json.loads((exp_dir / "results.json").read_text())["rows"]
