@@ -54,7 +54,7 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def seeing_corpus(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def audiovisual_corpus(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny corpus with a drawn video for each utterance."""
 
     def make(folder: Path) -> None:
@@ -62,7 +62,7 @@ def seeing_corpus(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -
 
         add_videos(tiny_corpus, folder / "data")
 
-    return made_once(tmp_path_factory, "seeing_corpus", make) / "data"
+    return made_once(tmp_path_factory, "audiovisual_corpus", make) / "data"
 
 
 @pytest.fixture(scope="session")

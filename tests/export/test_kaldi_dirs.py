@@ -48,10 +48,12 @@ def test_segments_and_mouths_too_and_copies_at_other_speeds_not(tmp_path):
     assert said(cuts_dir, "train") == originals
 
 
-def test_mouths_are_exported(seeing_corpus, tmp_path):
-    folder = export_kaldi(seeing_corpus, tmp_path / "kaldi")
+def test_mouths_are_exported(audiovisual_corpus, tmp_path):
+    folder = export_kaldi(audiovisual_corpus, tmp_path / "kaldi")
     cuts_dir = import_again(folder, tmp_path, video="mouths")
-    before, after = (sorted(read_cuts(d, "dev"), key=lambda cut: cut.id) for d in (seeing_corpus / "cuts", cuts_dir))
+    before, after = (
+        sorted(read_cuts(d, "dev"), key=lambda cut: cut.id) for d in (audiovisual_corpus / "cuts", cuts_dir)
+    )
     for one, two in zip(before, after, strict=True):
         assert (one.load_custom("video") == two.load_custom("video")).all()
 

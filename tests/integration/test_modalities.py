@@ -29,14 +29,14 @@ def run(stage: str, *words: str) -> None:
 
 
 @pytest.mark.parametrize("modality", SEEING)
-def test_from_cuts_to_the_table(modality, seeing_corpus, tmp_path):
-    words = overrides(seeing_corpus, tmp_path / "exp", f"modality={modality}", *PRUNED)
+def test_from_cuts_to_the_table(modality, audiovisual_corpus, tmp_path):
+    words = overrides(audiovisual_corpus, tmp_path / "exp", f"modality={modality}", *PRUNED)
     for stage in ("train", "decode", "score"):
         run(stage, *words)
     run("report", *words, "systems=[full-dense]")
     (row,) = json.loads((tmp_path / "exp" / "results.json").read_text())["rows"]
     assert row["name"] == f"full-dense-{modality}"
-    assert row["utterances"] == len((seeing_corpus / "cuts" / "test_cuts.jsonl").read_text().splitlines())
+    assert row["utterances"] == len((audiovisual_corpus / "cuts" / "test_cuts.jsonl").read_text().splitlines())
     run_dir = tmp_path / "exp" / f"full-dense-{modality}"
     flops = read_json(run_dir / "masks" / "flops.json")
     assert any("frontend.trunk" in name for name in flops["layers"])
@@ -44,8 +44,8 @@ def test_from_cuts_to_the_table(modality, seeing_corpus, tmp_path):
     assert "img" in (run_dir / "pruning.html").read_text()
 
 
-def test_a_run_joint_with_attention_and_with_structured_masks_is_decoded(seeing_corpus, tmp_path):
-    words = overrides(seeing_corpus, tmp_path, "modality=audiovisual", "masks=structured", "decode=joint")
+def test_a_run_joint_with_attention_and_with_structured_masks_is_decoded(audiovisual_corpus, tmp_path):
+    words = overrides(audiovisual_corpus, tmp_path, "modality=audiovisual", "masks=structured", "decode=joint")
     for stage in ("train", "decode", "score"):
         run(stage, *words)
     record = read_json(tmp_path / "full-dense-audiovisual" / "train.json")
@@ -58,10 +58,10 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("modality", SEEING)
-def test_stopped_in_an_epoch_and_resumed_a_run_ends_the_same(modality, seeing_corpus, tmp_path, monkeypatch):
+def test_stopped_in_an_epoch_and_resumed_a_run_ends_the_same(modality, audiovisual_corpus, tmp_path, monkeypatch):
     """Crops, mirrors, masks of rows, dropped modalities and random chunks are drawn as if nothing had happened."""
     more = [f"modality={modality}", *PRUNED, *MASKED, "trainer.save_every_steps=1", "name=run"]
-    train(compose_config(overrides(seeing_corpus, tmp_path / "whole", *more)), "test")
+    train(compose_config(overrides(audiovisual_corpus, tmp_path / "whole", *more)), "test")
     whole = load_file(tmp_path / "whole" / "run" / "model.safetensors")
     num_steps = read_json(tmp_path / "whole" / "run" / "train.json")["steps"]
     saved = ResumeCheckpoint.save
@@ -71,7 +71,7 @@ def test_stopped_in_an_epoch_and_resumed_a_run_ends_the_same(modality, seeing_co
         if trainer.global_step == num_steps // 2 + 1:
             raise Killed
 
-    words = overrides(seeing_corpus, tmp_path / "stopped", *more)
+    words = overrides(audiovisual_corpus, tmp_path / "stopped", *more)
     monkeypatch.setattr(ResumeCheckpoint, "save", save_and_stop)
     with pytest.raises(Killed):
         train(compose_config(words), "test")
