@@ -1,22 +1,19 @@
-"""A run that was trained, decoded and scored, for tests of exports."""
+"""A run that really trained, decoded and was scored: what exports are made of.
+
+Pytest loads this module at its start whatever it tests, so what takes long to import is imported by the fixtures.
+"""
 
 import copy
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from made_once import made_once
-from micro import MICRO
 
-from asrsparse.config import compose_config
-from asrsparse.decoding.decode import decode
-from asrsparse.decoding.runs import FinishedRun, open_run
-from asrsparse.masks.compact import compact
-from asrsparse.masks.structured import find_units
-from asrsparse.models.asr import ASRModel
-from asrsparse.scoring.score import score
-from asrsparse.training.train import train
+if TYPE_CHECKING:
+    from asrsparse.decoding.runs import FinishedRun
+    from asrsparse.models.asr import ASRModel
 
 TRAINING = ["trainer.num_epochs=4", "trainer.accelerator=cpu", "optim.lr=5e-3", "model.ctc_weight=0.5"]
 
@@ -24,6 +21,12 @@ TRAINING = ["trainer.num_epochs=4", "trainer.accelerator=cpu", "optim.lr=5e-3", 
 @pytest.fixture(scope="session")
 def run_dir(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the run; its joint search has a beam of 3."""
+    from micro import MICRO
+
+    from asrsparse.config import compose_config
+    from asrsparse.decoding.decode import decode
+    from asrsparse.scoring.score import score
+    from asrsparse.training.train import train
 
     def make(exp_dir: Path) -> None:
         here = [*MICRO, f"data_dir={tiny_corpus}", f"exp_dir={exp_dir}", *TRAINING]
@@ -38,14 +41,21 @@ def run_dir(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def run(run_dir: Path) -> FinishedRun:
-    """Returns the run."""
+def run(run_dir: Path) -> "FinishedRun":
+    """The run, read back."""
+    from asrsparse.decoding.runs import open_run
+
     return open_run(run_dir)
 
 
 @pytest.fixture(scope="session")
-def compacted(run: FinishedRun) -> ASRModel:
-    """Returns its model without some units of each kind."""
+def compacted(run: "FinishedRun") -> "ASRModel":
+    """Its model without some units of each kind."""
+    import torch
+
+    from asrsparse.masks.compact import compact
+    from asrsparse.masks.structured import find_units
+
     small = copy.deepcopy(run.model)
     with torch.no_grad():
         for units in find_units(small):

@@ -18,7 +18,7 @@ from espnet.nets.pytorch_backend.transformer.subsampling import (
     Conv2dSubsampling8,
 )
 from espnet.nets.pytorch_backend.transformer.subsampling_without_posenc import Conv2dSubsamplingWOPosEnc
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -132,6 +132,7 @@ def in_other_gates(kind, module):
 
 @pytest.mark.parametrize("training", [False, True])
 @given(data=st.data())
+@settings(max_examples=25)  # for each of twenty layers
 def test_units_behind_a_closed_gate_can_go_and_the_output_stays(case, training, data):
     kind, module, call = case
     simulated, small = (copy.train(training) for copy in without(kind, module, draw_units(data, kind, module)))
@@ -139,6 +140,7 @@ def test_units_behind_a_closed_gate_can_go_and_the_output_stays(case, training, 
 
 
 @given(data=st.data())
+@settings(max_examples=25)  # for each of twenty layers
 def test_what_goes_with_a_unit_is_counted(case, data):
     kind, module, _ = case
     units = draw_units(data, kind, module)
@@ -152,6 +154,7 @@ def test_what_goes_with_a_unit_is_counted(case, data):
 
 
 @given(data=st.data())
+@settings(max_examples=25)  # for each of twenty layers
 def test_units_behind_a_closed_gate_get_no_gradient_and_the_others_the_same(case, data):
     kind, module, call = case
 
@@ -169,6 +172,7 @@ def test_units_behind_a_closed_gate_get_no_gradient_and_the_others_the_same(case
 
 
 @given(data=st.data())
+@settings(max_examples=25)  # for each of twenty layers
 def test_a_unit_is_live_if_any_of_its_columns_is_not_zero(case, data):
     kind, module, _ = case
     module, units = copy.deepcopy(module), draw_units(data, kind, module)
