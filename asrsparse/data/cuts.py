@@ -186,8 +186,8 @@ def perturb_speed(cuts: Sequence[MonoCut], speeds: Sequence[float]) -> list[Mono
     with_video = next((cut.id for cut in cuts if speeds and cut.has_custom("video")), None)
     if with_video is not None:
         raise ValueError(
-            f"corpus.speeds: got {list(speeds)} beside 1.0, but {with_video} has a video, whose speed is fixed. "
-            "Prepare the corpus without video, or with corpus.speeds=[1.0]."
+            f"speeds: got {list(speeds)} beside 1.0, but {with_video} has a video, whose speed is fixed. "
+            "Prepare the corpus without video, or with the speed 1.0 alone."
         )
     return [cut.perturb_speed(speed) for cut in cuts for speed in speeds]
 
@@ -278,7 +278,7 @@ def _check_arguments(speeds: Sequence[float], min_duration: float, max_duration:
         )
     if 1.0 not in speeds or len(set(speeds)) < len(speeds) or not all(0.5 <= speed <= 2 for speed in speeds):
         raise ValueError(
-            f"corpus.speeds: got {list(speeds)}, allowed are different factors from 0.5 to 2 with 1.0 among them: "
+            f"speeds: got {list(speeds)}, allowed are different factors from 0.5 to 2 with 1.0 among them: "
             "[0.9,1.0,1.1]."
         )
 

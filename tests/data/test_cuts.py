@@ -175,8 +175,8 @@ def test_too_many_bad_utterances_stop_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"speeds": [0.9, 1.1]}, r"corpus\.speeds: got \[0\.9, 1\.1\], allowed are different factors from 0\.5 to 2"),
-        ({"speeds": [1.0, 3.0]}, r"corpus\.speeds: got \[1\.0, 3\.0\], allowed are different factors"),
+        ({"speeds": [0.9, 1.1]}, r"speeds: got \[0\.9, 1\.1\], allowed are different factors from 0\.5 to 2"),
+        ({"speeds": [1.0, 3.0]}, r"speeds: got \[1\.0, 3\.0\], allowed are different factors"),
         ({"test_splits": []}, r"corpus\.test_splits: got \[\], allowed are different names"),
         ({"min_duration": 0.0}, "min_duration and max_duration: got 0.0 and 30.0 s, allowed are 0 < min < max"),
         ({"min_duration": 40.0}, "min_duration and max_duration: got 40.0 and 30.0 s, allowed are 0 < min < max"),
@@ -256,7 +256,7 @@ def test_a_copy_that_is_too_fast_for_its_labels_is_left_out_by_its_own_id(tmp_pa
 
 def test_video_keeps_its_speed(tmp_path):
     write_video_manifests(tmp_path, {"good": 38})
-    with pytest.raises(ValueError, match=r"corpus\.speeds: got \[0\.9\] beside 1\.0, but good has a video"):
+    with pytest.raises(ValueError, match=r"speeds: got \[0\.9\] beside 1\.0, but good has a video"):
         prepare(tmp_path, speeds=[0.9, 1.0])
 
 
