@@ -144,14 +144,14 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _known_keys(conf_dir: Path) -> list[str]:
-    """All dotted keys of the configuration, whichever choices of the groups hold them."""
+    """All dotted keys of the configuration, whichever choices of the groups hold them, constructors' defaults too."""
     keys = set()
     for path in conf_dir.rglob("*.yaml"):
         text = path.read_text(encoding="utf-8")
         header = re.match(r"# @package (\S+)", text)
         package = header[1] if header else "_global_" if path.parent == conf_dir else path.parent.name
         prefix = "" if package == "_global_" else f"{package}."
-        keys |= {prefix + key for key in flatten(OmegaConf.create(text))}
+        keys |= {prefix + key for key in flatten(with_constructor_defaults(OmegaConf.create(text)))}
     inner = {key[:end] for key in keys for end in range(len(key)) if key[end] == "."}
     return sorted(key for key in keys | inner if not key.startswith("defaults"))
 
