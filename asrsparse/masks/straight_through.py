@@ -86,7 +86,7 @@ class SRSTE(FollowingMask):
     weight_decay: float = 2e-4
 
     def decay(self) -> float:
-        """Returns lambda_W."""
+        """Returns lambda_W, the weight decay of dropped weights."""
         return self.weight_decay
 
     def leak(self, share: float) -> float:
@@ -101,8 +101,9 @@ class SRSTE(FollowingMask):
 
 @dataclass(frozen=True, kw_only=True)
 class DecayingMask(FollowingMask):
-    """A method whose dropped weights fade: they and their gradients are scaled by a factor that decays
-    (https://arxiv.org/abs/2402.04744).
+    """A method whose dropped weights fade: a factor that decays scales them and their gradients.
+
+    https://arxiv.org/abs/2402.04744.
 
     Args:
         fading: The factor as a function of the share of the phase that is done. At the exit dropped weights are zeroed,
@@ -218,14 +219,14 @@ class FollowingPhase(ParametrizedPhase):
 
     @torch.no_grad()
     def effective_weights(self) -> list[Tensor]:
-        """The masked weights."""
+        """Returns each weight times its mask, of its own shape."""
         if not self.is_open:
             return super().effective_weights()
         pairs = zip(self.weights, self._masks, strict=True)
         return [mask(full(weight.parameter)).detach() for weight, mask in pairs]
 
     def summary(self) -> dict[str, float]:
-        """The factor on dropped weights."""
+        """Returns the factor on dropped weights, for the log."""
         return {"leak": self._leak.item()}
 
     def state_dict(self) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class FeedForwardUnits(UnitKind):
         return type_of(first).row_size(first) + self.column_size(module)
 
     def keep(self, module: nn.Module, units: Tensor) -> None:
-        """Shrinks both layers."""
+        """Shrinks both layers to the units that are kept."""
         kept = kept_indices(units, self.num_units(module))
         first = child(module, self.first)
         type_of(first).keep_outputs(first, kept)
@@ -321,7 +321,7 @@ class SubsamplingChannels(UnitKind):
         return own + self.columns_per_unit(module) * self.column_size(module)
 
     def keep(self, module: nn.Module, units: Tensor) -> None:
-        """Shrinks both layers."""
+        """Shrinks both layers to the units that are kept."""
         channels = kept_indices(units, self.num_units(module))
         columns = spread(channels, self.columns_per_unit(module))
         convolution = child(module, self.convolution)

@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from asrsparse.files import write_json, write_text
-from asrsparse.reports.selection import modality_of
+from asrsparse.reports.run_selection import modality_of
 from asrsparse.scoring.bootstrap import Comparison, compare
 from asrsparse.scoring.comparable import check_same_test_set, check_scored_alike
 from asrsparse.scoring.decodings import (
@@ -46,7 +46,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class NoiseRow:
-    """One system.
+    """One system in the table of error rates in noise.
 
     Attributes:
         name: The name of its run.

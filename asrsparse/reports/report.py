@@ -10,7 +10,7 @@ from asrsparse.files import write_json, write_text
 from asrsparse.reports.exports import to_csv, to_json, to_latex
 from asrsparse.reports.report_html import write_html
 from asrsparse.reports.rows import Report, gather
-from asrsparse.reports.selection import Selection, select_runs, select_systems
+from asrsparse.reports.run_selection import Selection, select_runs, select_systems
 from asrsparse.reports.tables import to_markdown
 
 

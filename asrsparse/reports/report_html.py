@@ -38,7 +38,7 @@ Runs = Mapping[str, Path]
 
 
 def write_html(path: Path, report: Report, runs: Runs) -> None:
-    """Writes the page.
+    """Writes the page of a report.
 
     Args:
         path: The path of the page.
@@ -155,7 +155,7 @@ def _curves(curves: Mapping[str, Mapping[str, Curve]]) -> list[str]:
 
 
 def plot_curves(panels: Sequence[Axes], known: Sequence[str], curves: Mapping[str, Mapping[str, Curve]]) -> None:
-    """Draws learning curves.
+    """Draws the learning curves of all runs.
 
     Args:
         panels: The axes of a panel for each of the names in `known`.

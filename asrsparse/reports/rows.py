@@ -13,7 +13,7 @@ from typing import Any
 from rich.progress import track
 
 from asrsparse.environment import portable_command
-from asrsparse.reports.selection import Selection, Test, modality_of
+from asrsparse.reports.run_selection import Selection, Test, modality_of
 from asrsparse.scoring.alignment import ErrorCounts, pooled
 from asrsparse.scoring.bootstrap import Bootstrap, compare
 from asrsparse.scoring.comparable import check_same_test_set, check_scored_alike

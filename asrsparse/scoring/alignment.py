@@ -114,7 +114,7 @@ def mark_of(reference: str, hypothesis: str) -> str:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One decoded utterance.
+    """One utterance with its reference and its hypothesis.
 
     Args:
         id: The name of the utterance.

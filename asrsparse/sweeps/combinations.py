@@ -73,7 +73,7 @@ class SweepRun:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep.
+    """The runs of a sweep, and what they have in common.
 
     Attributes:
         config: The configuration without the values that differ between runs.
@@ -152,7 +152,8 @@ def _label(key: str, value: str, swept: dict[str, list[str]]) -> str:
     bare, short = key.lstrip("+"), key.split(".")[-1].lstrip("+")
     is_group = (CONF_DIR / bare).is_dir()
     known = short if sum(other.split(".")[-1] == short for other in swept) == 1 else bare
-    return re.sub(r"[^A-Za-z0-9.+_-]+", "_", value if is_group else known + value)[:60]
+    label = re.sub(r"[^A-Za-z0-9.+_-]+", "_", value if is_group else known + value)[:60]
+    return label.lstrip(".") or "_"  # a folder is neither hidden nor `..`
 
 
 def combine(words: Sequence[str]) -> Sweep:

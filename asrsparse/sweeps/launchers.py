@@ -96,7 +96,7 @@ class Started(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts work.
+    """Starts the works of a sweep, and stops them.
 
     Attributes:
         poll_seconds: The seconds between two checks whether work has ended.

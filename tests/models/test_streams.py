@@ -285,7 +285,7 @@ def test_segments_that_keep_everything_change_nothing(modality, level):
 
 @pytest.mark.parametrize("modality", WITH_VIDEO)
 def test_chunks_that_are_no_whole_video_frames_are_refused(modality):
-    message = r"segments.chunk_seconds: got 0.1, allowed are multiples of 0.04 s"
+    message = r"chunk_seconds: got 0.1, allowed are multiples of 0.04 s"
     with pytest.raises(ValueError, match=message):
         make_model(f"modality={modality}", "segments=energy", "segments.chunk_seconds=0.1")
     make_model("modality=audio", "segments=energy", "segments.chunk_seconds=0.1")

@@ -11,7 +11,7 @@ from scored_runs import make_system, write_config
 
 from asrsparse.reports.exports import escape, to_csv, to_json, to_latex
 from asrsparse.reports.rows import gather
-from asrsparse.reports.selection import select_runs
+from asrsparse.reports.run_selection import select_runs
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from scored_runs import make_system, utterances, write_config
 
 from asrsparse.files import write_json, write_text
 from asrsparse.reports.rows import gather
-from asrsparse.reports.selection import select_runs, select_systems
+from asrsparse.reports.run_selection import select_runs, select_systems
 from asrsparse.scoring.bootstrap import Bootstrap
 from asrsparse.scoring.trn_files import write_decoded
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from scored_runs import ENVIRONMENT, make_system
 
 from asrsparse.reports.rows import gather
-from asrsparse.reports.selection import select_runs, select_systems
+from asrsparse.reports.run_selection import select_runs, select_systems
 from asrsparse.reports.tables import to_markdown, to_tables
 
 

@@ -69,7 +69,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Speech:
-    """Synthesised speech.
+    """Synthesised speech with the times of its phones and words.
 
     Attributes:
         waveform: The samples (T,), float32 in [-1, 1], one channel, at `SAMPLING_RATE`.

@@ -6,7 +6,7 @@ import pytest
 from scored_runs import make_system, write_config
 
 from asrsparse.files import write_json, write_text
-from asrsparse.reports.selection import select_runs, select_systems
+from asrsparse.reports.run_selection import select_runs, select_systems
 
 
 @pytest.fixture
