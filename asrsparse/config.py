@@ -151,7 +151,9 @@ def _known_keys(conf_dir: Path) -> list[str]:
         header = re.match(r"# @package (\S+)", text)
         package = header[1] if header else "_global_" if path.parent == conf_dir else path.parent.name
         prefix = "" if package == "_global_" else f"{package}."
-        keys |= {prefix + key for key in flatten(with_constructor_defaults(OmegaConf.create(text)))}
+        node = OmegaConf.create(yaml.safe_load(text))
+        assert isinstance(node, DictConfig)
+        keys |= {prefix + key for key in flatten(with_constructor_defaults(node))}
     inner = {key[:end] for key in keys for end in range(len(key)) if key[end] == "."}
     return sorted(key for key in keys | inner if not key.startswith("defaults"))
 

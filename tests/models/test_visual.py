@@ -21,7 +21,7 @@ def small():
 
 def thin_resnet():
     torch.manual_seed(0)
-    # Not thinner: with 2 or 4 channels oneDNN corrupts memory in the backward pass on processors that have AVX2 at most.
+    # Not thinner: on processors with AVX2 at most, oneDNN corrupts memory in the backward pass of 2 or 4 channels.
     return Conv3dResNet18(output_size=64, flip=0.5)
 
 
