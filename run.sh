@@ -142,12 +142,12 @@ train() { # the systems, $jobs at a time, each by a run.sh of its own
     for system in "${systems[@]}"; do asrsparse train "system=$system"; done
     return
   fi
-  # xargs and not &, since a script's background jobs do not hear Ctrl-C; a pipe, since progress bars cannot share a line.
+  # xargs and not &, since a script's background jobs do not get Ctrl-C; a pipe, since progress bars cannot share a line.
   # The cat outlives Ctrl-C, to show what the trainings say when they leave their checkpoints.
   printf '%s\0' "${systems[@]}" |
     xargs -0 -n 1 -P "$jobs" ./run.sh --jobs 1 --recipe "$recipe" --stage 2 --stop-stage 2 "${overrides[@]}" --systems 2>&1 |
     (trap '' INT TERM; exec cat) >&2 ||
-    fail "a training did not reach its end; its last lines above say why. The same command goes on."
+    fail "a training did not reach its end; its last lines above say why. The same command resumes it."
 }
 
 run_stages() {

@@ -22,7 +22,8 @@ from asrsparse.decoding.transcribe import parse
 from asrsparse.sweeps.combinations import combine
 
 ROOT = Path(__file__).parents[1]
-STUB = '#!/usr/bin/env bash\nprintf "%q " "$(basename "$0")" "$@" >> "{calls}"; echo >> "{calls}"\n'
+# A line is one write, since two trainings at the same time append to the file.
+STUB = '#!/usr/bin/env bash\nprintf "%s\\n" "$(printf "%q " "$(basename "$0")" "$@")" >> "{calls}"\n'
 
 
 def commands_of(block: str) -> list[list[str]]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from micro import MICRO
+from omegaconf import OmegaConf
 
 from asrsparse.cli import main
 from asrsparse.config import compose_config
@@ -27,9 +28,13 @@ def test_the_command_of_an_old_run_is_that_of_the_same_run_today(saved, tmp_path
 def with_old_names(text: str) -> str:
     for old, new in TARGETS.items():
         text = text.replace(f"_target_: {new}\n", f"_target_: {old}\n")
+    config = OmegaConf.create(text)
     for old, new in KEYS.items():
-        text = text.replace(f"{new.rpartition('.')[2]}:", f"{old.rpartition('.')[2]}:")
-    return text
+        parent, _, key = new.rpartition(".")
+        node = OmegaConf.select(config, parent)
+        if node is not None and key in node:
+            OmegaConf.update(config, old, node.pop(key))
+    return OmegaConf.to_yaml(config)
 
 
 def test_an_old_run_resumes_decodes_and_is_exported(tiny_corpus, tmp_path, monkeypatch):

@@ -182,7 +182,7 @@ def test_a_training_that_fails_beside_others_is_shown_and_stops_the_recipe(clone
     done = call("./run.sh", "--jobs", "2", cwd=clone)
     assert done.returncode == 2
     assert "no more disk" in done.stderr
-    assert "a training did not reach its end; its last lines above say why. The same command goes on." in done.stderr
+    assert "a training did not reach its end; its last lines above say why. The same command resumes it." in done.stderr
     assert sorted(line for line in calls(clone) if " train " in line) == sorted(
         f"asrsparse train system={name}" for name in SYSTEMS
     )
