@@ -112,7 +112,9 @@ check_corpus() {
 
 run_tests() { # [--all] [PYTEST_ARGUMENT ...]
   local which=(-m "not slow") word arguments=()
-  for word in "$@"; do if [ "$word" = --all ]; then which=(); else arguments+=("$word"); fi; done
+  for word in "$@"; do
+    if [ "$word" = --all ]; then which=(--hypothesis-profile=thorough); else arguments+=("$word"); fi
+  done
   export OMP_NUM_THREADS=1 # one thread for each of pytest's two processes
   # Containers often set it. Then each process that a test starts would compile PyTorch and the rest anew, in 10 seconds.
   unset PYTHONDONTWRITEBYTECODE

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import settings
 from made_once import made_once
 
-settings.register_profile("no clocks", deadline=None)
-settings.load_profile("no clocks")
+# No deadlines, since machines are shared. `./run.sh test --all` asks for the second profile.
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=100)
+settings.load_profile("quick")
 
 pytest_plugins = ["exported_run"]  # fixtures of tests/export: with doctests, pytest takes one conftest.py
 
@@ -17,14 +19,19 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 INTEGRATION = ("integration", "test_docs.py", "test_examples.py")
 """The folder and the files of tests/ whose tests run real commands or whole programs."""
 
+PREPARED_CORPUS = {"tiny_corpus", "audiovisual_corpus"}
+"""Fixtures of tests that read audio and mostly train on it, which a unit test does not."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what takes long by its place or by the data that it asks for: a test is slow, integration, or neither."""
     for item in items:
         place = item.path.relative_to(REPOSITORY).parts
-        if "grid_dir" in getattr(item, "fixturenames", ()):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "grid_dir" in fixtures:
             item.add_marker("slow")
-        if place[:1] == ("tests",) and place[1] in INTEGRATION and item.get_closest_marker("slow") is None:
+        runs_commands = place[:1] == ("tests",) and place[1] in INTEGRATION
+        if (runs_commands or fixtures & PREPARED_CORPUS) and item.get_closest_marker("slow") is None:
             item.add_marker("integration")
 
 

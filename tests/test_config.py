@@ -46,6 +46,7 @@ def broken():
     raise KeyError("a bug of ours")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_with_nothing_missing_and_targets_that_exist(choice):
     config = compose_config([choice, "+vocab_size=30"])  # else known when the tokenizer is
@@ -55,6 +56,7 @@ def test_every_choice_composes_with_nothing_missing_and_targets_that_exist(choic
     assert all(callable(get_object(target)) for target in targets)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("recipe", "system"), RECIPES_AND_SYSTEMS)
 def test_a_recipe_and_a_system_choose_the_other_groups_and_build(recipe, system):
     config = compose_config([f"recipe={recipe}", f"system={system}", *MICRO])
@@ -87,6 +89,7 @@ def test_every_model_has_every_modality_and_no_key_of_another(modality, model):
         assert stream.encoder.keys() == config.model.encoder.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", GROUPS["modality"])
 @pytest.mark.parametrize("masks", GROUPS["masks"])
 def test_masks_leave_the_layers_next_to_input_and_output_alone_in_every_modality(modality, masks):

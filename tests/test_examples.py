@@ -113,6 +113,7 @@ def train_espnet(folder: Path, tokens: Path, *more: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_espnets_own_trainer_prunes_and_goes_on(tmp_path, tiny_corpus):
     write_dump(tiny_corpus, tmp_path)
     tokens = tiny_corpus / "cuts" / "tokens.txt"

@@ -106,6 +106,7 @@ def extras() -> set[str]:
 WITH_KEYS_OF_TODAY = [path for path in package_files() if path.name != "old_names.py"]  # whose table holds former keys
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("path", WITH_KEYS_OF_TODAY, ids=shown)
 def test_a_message_names_keys_choices_and_extras_that_exist(path, extras):
     """All strings but docstrings are looked at, since many a message is put together before it is raised."""

@@ -33,6 +33,7 @@ class Item:
         (Item("tests/integrations/test_lightning.py"), []),
         (Item("tests/integration/test_run_sh.py"), ["integration"]),
         (Item("tests/test_docs.py"), ["integration"]),
+        (Item("tests/export/test_onnx_graph.py", fixtures=("run", "tiny_corpus")), ["integration"]),
         (Item("tests/integration/test_ranks.py", "slow"), ["slow"]),
         (Item("tests/corpora/test_grid.py", fixtures=("tmp_path", "grid_dir")), ["slow"]),
         (Item("tests/integration/test_recipes.py", fixtures=("grid_dir",)), ["slow"]),

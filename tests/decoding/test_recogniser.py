@@ -26,6 +26,7 @@ def test_batches_hold_every_utterance_once_and_no_more_seconds_than_asked_for(du
     assert longest == sorted(longest, reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", [GreedyCTC(), JointBeamSearch(beam_size=2, ctc_weight=0.9)])
 def test_hypotheses_come_in_the_cuts_order_and_do_not_depend_on_batches_or_processes(trained, decoder):
     tokenizer, cuts, model = trained

@@ -60,6 +60,7 @@ def audio(tiny_corpus, tmp_path_factory):
     return files
 
 
+@pytest.mark.slow
 def test_speech2text_finds_the_same_text_for_every_test_utterance(run, run_dir, audio, tmp_path):
     export_espnet(run, tmp_path / "out")
     found = speech_to_text(tmp_path / "out", audio, beam_size=3, ctc_weight=run.model.ctc_weight, penalty=0.0)

@@ -44,6 +44,7 @@ def test_from_cuts_to_the_table(modality, audiovisual_corpus, tmp_path):
     assert "img" in (run_dir / "pruning.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_joint_with_attention_and_with_structured_masks_is_decoded(audiovisual_corpus, tmp_path):
     words = overrides(audiovisual_corpus, tmp_path, "modality=audiovisual", "masks=structured", "decode=joint")
     for stage in ("train", "decode", "score"):
@@ -57,6 +58,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", SEEING)
 def test_stopped_in_an_epoch_and_resumed_a_run_ends_the_same(modality, audiovisual_corpus, tmp_path, monkeypatch):
     """Crops, mirrors, masks of rows, dropped modalities and random chunks are drawn as if nothing had happened."""

@@ -53,6 +53,7 @@ def short(tmp_path):
     return [*MICRO, *plan, "trainer.accelerator=cpu", f"exp_dir={tmp_path / 'exp'}"]
 
 
+@pytest.mark.slow
 def test_mini_from_cuts_to_the_table_and_nothing_twice(tiny_corpus, tmp_path, short, capsys, caplog):
     shutil.copytree(tiny_corpus / "cuts", tmp_path / "data" / "cuts")
     overrides = ["recipe=mini", f"data_dir={tmp_path / 'data'}", *short]

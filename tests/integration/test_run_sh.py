@@ -198,7 +198,7 @@ def test_the_test_command_checks_style_and_types_before_the_tests(clone: Path) -
 def test_the_test_command_leaves_out_no_test_when_asked_for_all(clone: Path) -> None:
     for words in (["--all", "-k", "pruning"], ["-k", "pruning", "--all"]):
         assert call("./run.sh", "test", *words, cwd=clone).returncode == 0
-        assert calls(clone)[-1] == "pytest -n 2 --dist worksteal -k pruning"
+        assert calls(clone)[-1] == "pytest -n 2 --dist worksteal --hypothesis-profile=thorough -k pruning"
 
 
 # ---- tools/setup_env.sh

@@ -60,6 +60,7 @@ def test_the_reference_has_what_the_subjects_export(site):
         assert [n for n in subject.__all__ if not re.search(rf'id="{subject.__name__}[\w.]*\.{n}"', page)] == []
 
 
+@pytest.mark.slow
 def test_the_tour_runs(tiny_corpus, tmp_path, monkeypatch, capsys):
     short = ["trainer.num_epochs=2", "pruning.plan.warmup_epochs=1", "pruning.plan.final_epochs=0"]
     here = [*MICRO, *short, "trainer.accelerator=cpu", f"data_dir={tiny_corpus}"]

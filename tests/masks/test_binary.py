@@ -46,6 +46,7 @@ def zeros(model):
 @pytest.mark.parametrize("exit", ["dense", "sparse"])
 @pytest.mark.parametrize("method_type", METHODS)
 class TestAllMethods:
+    @pytest.mark.integration
     @pytest.mark.parametrize("density", [0.5, 0.2])
     def test_the_density_is_reached_and_the_exit_taken(self, method_type, density, exit):
         model, masks, _ = trained(of_density(method_type, density, until=0.8, exit=exit))
@@ -54,6 +55,7 @@ class TestAllMethods:
         share_of_zeros = sum(where.sum().item() for where in zeros(model).values()) / masks.num_masked
         assert share_of_zeros == (0.0 if exit == "dense" else pytest.approx(1 - density, abs=0.02))
 
+    @pytest.mark.slow
     def test_a_resumed_run_ends_bitwise_as_an_uninterrupted_one(self, method_type, exit):
         method = of_density(method_type, 0.3, until=0.8, exit=exit)
         whole, whole_masks, whole_optimizer = trained(method)

@@ -38,6 +38,7 @@ def model(request):
     return make_model(f"modality={request.param}").eval()
 
 
+@pytest.mark.integration
 @given(lengths=LENGTHS)
 @settings(max_examples=15)
 def test_an_utterance_is_encoded_and_decoded_the_same_alone_and_in_a_batch(model, lengths):

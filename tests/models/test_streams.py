@@ -245,6 +245,7 @@ def test_a_click_is_in_step_behind_log_mel_features(level):
     assert torch.equal(audio.argmax(dim=1), video.argmax(dim=1))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("level", SEGMENT_LEVELS)
 @pytest.mark.parametrize("choice", ["energy", "random", "blank"])
 @pytest.mark.parametrize("modality", WITH_VIDEO)

@@ -17,6 +17,8 @@ from asrsparse.scoring.bootstrap import Bootstrap
 from asrsparse.scoring.score import score
 from asrsparse.scoring.trn_files import write_decoded
 
+pytestmark = pytest.mark.integration  # its fixtures train
+
 TRAINED = {"command": "asrsparse train", "hours_heard": 2.0, "train_seconds": 99.6, "density": 1.0, "parameters": 500}
 
 

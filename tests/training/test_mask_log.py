@@ -60,6 +60,7 @@ def test_the_log_changes_nothing_of_the_training(trained, tiny_corpus, tmp_path,
     assert weights(tmp_path / "run") == weights(run_dir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", ["learned"], indirect=True)
 @pytest.mark.parametrize("num_steps", [3, 8])
 def test_a_run_in_two_sittings_has_the_log_of_one_in_one(num_steps, trained, tiny_corpus, tmp_path, monkeypatch):
