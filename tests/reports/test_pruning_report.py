@@ -1,10 +1,12 @@
 import re
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from micro import MICRO
+from omegaconf import OmegaConf
 
 from asrsparse.cli import main
 from asrsparse.config import compose_config
@@ -84,3 +86,14 @@ def test_a_file_of_an_older_version_is_named(tmp_path):
     pq.write_table(table, tmp_path / "run" / "pruning" / "epoch_000.parquet")
     with pytest.raises(ValueError, match=r"epoch_000.parquet has no column times_seen: an older version wrote it"):
         read_pruned_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("key", ["segments.pruner", "model.frontend", "model.frontend.inner"])
+def test_a_run_from_elsewhere_calls_nothing_but_layers_and_segments(recipe_dir, tmp_path, key):
+    shutil.copytree(recipe_dir / "easy", tmp_path / "run")
+    config = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    OmegaConf.update(config, key, {"_target_": "os.mkdir", "path": str(tmp_path / "made")}, merge=False, force_add=True)
+    OmegaConf.save(config, tmp_path / "run" / "config.yaml")
+    with pytest.raises(ValueError, match=r"run/config.yaml: .*_target_ is 'os.mkdir'; allowed are"):
+        report_pruning([tmp_path / "run"])
+    assert not (tmp_path / "made").exists()
