@@ -16,8 +16,8 @@ settings.load_profile("quick")
 pytest_plugins = ["exported_run"]  # fixtures of tests/export: with doctests, pytest takes one conftest.py
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-INTEGRATION = ("integration", "test_docs.py", "test_examples.py")
-"""The folder and the files of tests/ whose tests run real commands or whole programs."""
+INTEGRATION = ("integration", "corpora", "sweeps", "video", "test_config.py", "test_docs.py", "test_examples.py")
+"""Folders and files of tests/ that run real commands and whole preparations, or compose every configuration."""
 
 PREPARED_CORPUS = {"tiny_corpus", "audiovisual_corpus"}
 """Fixtures of tests that read audio and mostly train on it, which a unit test does not."""
