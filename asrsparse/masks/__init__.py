@@ -36,6 +36,7 @@ How it is built, in the order of reading:
     methods.py           BinaryMask with other defaults: RandomMask, SNIP, MagnitudeMask, GMP, SET, RigL, MEST, GraNet
     sparse_masks.py      SparseMasks: the phase that is on, the exit from it, state, counts
     compact.py           structured zeros -> smaller layers
+    partial_updates.py   LargestGradients: steps that update some of the weights alone
     semi_structured.py   2:4 zeros -> torch's tensors for sparse tensor cores
 
 With several processes, attach on each rank to the same weights, and wrap the model then: in `DistributedDataParallel`,
@@ -55,6 +56,7 @@ from asrsparse.masks.compact import Compaction, compact, fit_to
 from asrsparse.masks.granularity import Blocks, SingleWeights, Structured
 from asrsparse.masks.learned import LearnedMask
 from asrsparse.masks.methods import GMP, MEST, SET, SNIP, GraNet, MagnitudeMask, RandomMask, RigL
+from asrsparse.masks.partial_updates import LargestGradients
 from asrsparse.masks.phases import DenseMask, MaskMethod
 from asrsparse.masks.semi_structured import to_semi_structured
 from asrsparse.masks.sparse_adamw import SparseAdamW
@@ -81,6 +83,7 @@ __all__ = [
     "FeedForwardUnits",
     "Global",
     "GraNet",
+    "LargestGradients",
     "LearnedMask",
     "MagnitudeMask",
     "MaskMethod",

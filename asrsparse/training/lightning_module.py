@@ -15,6 +15,7 @@ from torchmetrics.text import WordErrorRate
 
 from asrsparse.data.batch import Batch
 from asrsparse.masks import SparseMasks
+from asrsparse.masks.partial_updates import AllUpdates, Updates
 from asrsparse.models.asr import ASRModel
 from asrsparse.pruning import DynamicPruner
 from asrsparse.schedules import Schedule
@@ -37,6 +38,7 @@ class ASRLightningModule(L.LightningModule):
         lr: The peak learning rate.
         weight_decay: The weight decay of the weights (not of norms and biases, nor of mask logits).
         to_text: Turns token ids into text; the `decode` of a tokenizer, for the word error rate on dev.
+        updates: Which weights the steps of the optimiser update; all by default.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class ASRLightningModule(L.LightningModule):
         lr: float,
         weight_decay: float,
         to_text: Callable[[Iterable[int]], str],
+        updates: Updates | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -62,11 +65,15 @@ class ASRLightningModule(L.LightningModule):
         self._make_optimizer = optimizer
         self._lr = lr
         self._weight_decay = weight_decay
+        self._updates = updates if updates is not None else AllUpdates()
+        self._saved_updates: dict[str, Any] | None = None
         self._rng_states: list[dict[str, Any]] | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Returns one optimiser over the weights and, while masks are learned, their logits."""
-        return self._make_optimizer(self.masks.param_groups(lr=self._lr, weight_decay=self._weight_decay))
+        optimizer = self._make_optimizer(self.masks.param_groups(lr=self._lr, weight_decay=self._weight_decay))
+        self._updates.attach(optimizer)
+        return optimizer
 
     @property
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -78,7 +85,10 @@ class ASRLightningModule(L.LightningModule):
         return self.position.progress(self.pruner.kept.seconds, self.pruner.planned_seconds(self.position.epoch))
 
     def on_train_start(self) -> None:
-        """Restores the random states of a resumed run, after all set-up has drawn its numbers."""
+        """Restores of a resumed run what needs its optimiser, and the random states, after set-up has drawn numbers."""
+        if self._saved_updates is not None:
+            self._updates.load_state_dict(self._saved_updates)
+            self._saved_updates = None
         if self._rng_states is not None:
             _set_rng_state(self._rng_states[min(self.global_rank, len(self._rng_states) - 1)])
             self._rng_states = None
@@ -151,6 +161,7 @@ class ASRLightningModule(L.LightningModule):
         """Adds the masks, the state of segment pruning, the random states of all ranks, and a hash of the model."""
         checkpoint["masks"] = self.masks.state_dict()
         checkpoint["segments"] = self.model.segments.state_dict()
+        checkpoint["updates"] = self._updates.state_dict()
         checkpoint["model_fingerprint"] = model_fingerprint(self.model)
         checkpoint["rng_states"] = _gather_rng_states()
 
@@ -169,6 +180,7 @@ class ASRLightningModule(L.LightningModule):
             )
         self.masks.load_state_dict(checkpoint["masks"])
         self.model.segments.load_state_dict(checkpoint["segments"])
+        self._saved_updates = checkpoint.get("updates")  # those of earlier versions have none
         self._rng_states = checkpoint["rng_states"]
 
 

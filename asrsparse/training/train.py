@@ -17,6 +17,7 @@ from asrsparse.data.cuts import cuts_path, read_cuts
 from asrsparse.data.tokenizer import Tokenizer, load_tokenizer
 from asrsparse.files import read_json, write_text
 from asrsparse.masks import SparseMasks
+from asrsparse.masks.partial_updates import AllUpdates
 from asrsparse.models.builders import build_model, build_segments
 from asrsparse.pruning import DynamicPruner, KeepAll
 from asrsparse.pruning.scores import Durations
@@ -129,6 +130,7 @@ def build_module(config: DictConfig, pruner: DynamicPruner, tokenizer: Tokenizer
         lr=config.optim.lr,
         weight_decay=config.optim.weight_decay,
         to_text=tokenizer.decode,
+        updates=AllUpdates() if config.optim.updates is None else build(config.optim.updates),
     )
 
 

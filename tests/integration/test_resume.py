@@ -129,8 +129,9 @@ def test_killed_at_any_moment_and_resumed_a_run_ends_the_same(tiny_corpus, tmp_p
     children.set_forkserver_preload(["asrsparse.training.train"])
 
     def start(run_dir: Path) -> multiprocessing.Process:
+        methods = [*LEARNED, *BLANKS, "optim=adamw_largest"]
         words = overrides(
-            tiny_corpus, run_dir, *LEARNED, *BLANKS, "trainer.save_every_steps=1", "name=run", "trainer.num_epochs=2"
+            tiny_corpus, run_dir, *methods, "trainer.save_every_steps=1", "name=run", "trainer.num_epochs=2"
         )
         child = children.Process(target=train_in_child, args=(words,))
         child.start()
