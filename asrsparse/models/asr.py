@@ -6,7 +6,8 @@ Its front-end reads audio or video; with a `VideoStream` it reads both. Attribut
 Shape legend: B utterances, E encoder frames, H model width, U tokens, V vocabulary.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from espnet2.asr.specaug.abs_specaug import AbsSpecAug
 from espnet2.torch_utils.initialize import initialize
 
 from asrsparse.data.batch import PADDING_TOKEN, Batch
+from asrsparse.models.consistency import NUM_VIEWS, consistency_losses, in_views, mean_of_views
 from asrsparse.models.dropout import use_byte_dropout
 from asrsparse.models.frontends import Frontend
 from asrsparse.models.residual import add_layer_scale, scale_residual_branches
@@ -35,7 +37,8 @@ class Losses:
     """The losses of a batch, each divided by the utterance's own number of tokens.
 
     Attributes:
-        total: The loss to train on and to score by (B,): CTC and attention, mixed by the CTC weight.
+        total: The loss to train on and to score by (B,): CTC and attention, mixed by the CTC weight; the consistency
+            loss of two views is part of it.
         ctc: The CTC loss (B,).
         attention: The label-smoothed cross-entropy of the decoder (B,); zero without a decoder.
         kept_share: The share of the batch's time that segment pruning kept, in (0, 1].
@@ -83,13 +86,17 @@ class ASRModel(torch.nn.Module):
         residual_scale: The factor on the initial weights of the last layer of each residual branch, at least 0, see
             `scale_residual_branches`; 1 leaves them.
         video: The second stream of a model that reads audio and video; None for a model of one modality.
+        consistency: The weight alpha of the consistency loss beside the CTC loss (CR-CTC). With it, training sees two
+            views of each utterance: the same chunks of time, with masks by SpecAugment, dropout and modality dropout
+            drawn for each. Losses are the means of both views. None trains on one view.
 
     Attributes:
         modalities: What the model reads of a batch: `audio`, `video` or both.
+        num_views: The views of each utterance that a training step encodes, 1 or 2.
 
     Raises:
         ValueError: If a value is outside its range, or residual branches are to be scaled that are not known, or the
-            chunks of `segments` are no whole numbers of video frames.
+            chunks of `segments` are no whole numbers of video frames, or two views would not be in step.
     """
 
     def __init__(
@@ -106,6 +113,7 @@ class ASRModel(torch.nn.Module):
         layer_scale: float | None = None,
         residual_scale: float = 1.0,
         video: VideoStream | None = None,
+        consistency: float | None = None,
     ) -> None:
         super().__init__()
         if not 0.0 <= ctc_weight <= 1.0:
@@ -115,6 +123,8 @@ class ASRModel(torch.nn.Module):
         if segments_level not in SEGMENT_LEVELS:
             raise ValueError(f"segments_level: got {segments_level!r}, allowed are {', '.join(SEGMENT_LEVELS)}.")
         _check_scales(layer_scale, residual_scale)
+        if consistency is not None:
+            _check_consistency(consistency, [specaug] if video is None else [specaug, video.specaug])
         self.vocab_size = vocab_size
         self.frontend = frontend
         self.specaug = specaug
@@ -124,6 +134,8 @@ class ASRModel(torch.nn.Module):
         self.ctc = CTC(odim=vocab_size, encoder_output_size=encoder.output_size())
         self.ctc_weight = ctc_weight
         self.label_smoothing = label_smoothing
+        self.consistency = consistency
+        self.num_views = 1 if consistency is None else NUM_VIEWS
         self.segments = segments if segments is not None else KeepAllTime()
         self.segments_level = segments_level
         self.video = video
@@ -145,11 +157,12 @@ class ASRModel(torch.nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Computes the losses of a batch of B utterances."""
+        num_views = self.num_views if self.training else 1
         pruning = TimePruning.of(batch, self.segments if self.training else KeepAllTime(), self.segments_level)
-        encoded, encoded_lens = self._encode(batch, pruning)
+        encoded, encoded_lens = self._encode(batch, pruning, num_views)
         log_probs = self.ctc_log_probs(encoded)
-        pruning.observe(log_probs[..., BLANK])
-        losses = self._losses(log_probs, encoded, encoded_lens, batch)
+        pruning.observe(mean_of_views(log_probs[..., BLANK], num_views))
+        losses = self._losses_of_views(log_probs, encoded, encoded_lens, batch, num_views)
         losses.kept_share = pruning.kept_share
         return losses
 
@@ -168,18 +181,37 @@ class ASRModel(torch.nn.Module):
         """
         return self._encode(batch, TimePruning(KeepAllTime()))
 
-    def _encode(self, batch: Batch, pruning: TimePruning) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encodes what pruning leaves of each utterance, and fuses audio and video."""
-        encoded = encode_stream(self, batch, pruning)
+    def _encode(self, batch: Batch, pruning: TimePruning, num_views: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encodes what pruning leaves of each utterance, in each view, and fuses audio and video."""
+        encoded = encode_stream(self, batch, pruning, num_views)
         if self.video is None:
             return encoded
-        fused: tuple[torch.Tensor, torch.Tensor] = self.video.fusion(encoded, encode_stream(self.video, batch, pruning))
+        seen = encode_stream(self.video, batch, pruning, num_views)
+        fused: tuple[torch.Tensor, torch.Tensor] = self.video.fusion(encoded, seen)
         return fused
 
     def ctc_log_probs(self, encoded: torch.Tensor) -> torch.Tensor:
         """Returns the log probabilities (B, E, V) of tokens in each encoder frame, in float32."""
         logits: torch.Tensor = self.ctc.ctc_lo(encoded)
         return logits.float().log_softmax(dim=-1)
+
+    def _losses_of_views(
+        self,
+        log_probs: torch.Tensor,
+        encoded: torch.Tensor,
+        encoded_lens: torch.Tensor,
+        batch: Batch,
+        num_views: int,
+    ) -> Losses:
+        """Computes the means of the losses over all views, and the consistency loss if there are two."""
+        if num_views == 1:
+            return self._losses(log_probs, encoded, encoded_lens, batch)
+        tokens, token_lens = in_views(batch.tokens, num_views), in_views(batch.token_lens, num_views)
+        each = self._losses(log_probs, encoded, encoded_lens, replace(batch, tokens=tokens, token_lens=token_lens))
+        total, ctc, attention = (mean_of_views(loss, num_views) for loss in (each.total, each.ctc, each.attention))
+        assert self.consistency is not None
+        apart = consistency_losses(log_probs, encoded_lens) / batch.token_lens
+        return Losses(total + self.ctc_weight * self.consistency * apart, ctc, attention)
 
     def _losses(
         self, log_probs: torch.Tensor, encoded: torch.Tensor, encoded_lens: torch.Tensor, batch: Batch
@@ -225,3 +257,16 @@ def _check_scales(layer_scale: float | None, residual_scale: float) -> None:
         )
     if not 0.0 <= residual_scale < float("inf"):
         raise ValueError(f"residual_scale: got {residual_scale}, allowed are 0 and more; 1 leaves the initial weights.")
+
+
+def _check_consistency(consistency: float, specaugs: Sequence[AbsSpecAug | None]) -> None:
+    """Refuses a weight of the consistency loss that is out of range, and SpecAugment that moves frames in time."""
+    if not 0.0 <= consistency < float("inf"):
+        raise ValueError(
+            f"consistency: got {consistency}, allowed are 0 and more; null trains on one view of each utterance."
+        )
+    if any(getattr(specaug, "time_warp", None) is not None for specaug in specaugs):
+        raise ValueError(
+            "specaug.apply_time_warp: got true with two views (consistency), allowed is false: each view would be "
+            "warped by itself, and frames that are compared would not be the same time."
+        )

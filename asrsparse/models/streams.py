@@ -15,6 +15,7 @@ from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from espnet2.asr.specaug.abs_specaug import AbsSpecAug
 
 from asrsparse.data.batch import Batch
+from asrsparse.models.consistency import in_views
 from asrsparse.models.frontends import Frontend
 from asrsparse.models.fusion import Fusion
 from asrsparse.models.padding import hide_padding
@@ -62,13 +63,23 @@ class VideoStream(torch.nn.Module):
         prepare_encoder(self)
 
 
-def encode_stream(stream: Stream, batch: Batch, pruning: TimePruning) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_stream(
+    stream: Stream, batch: Batch, pruning: TimePruning, num_views: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Encodes what pruning leaves of each utterance, in one modality.
 
+    Args:
+        stream: The layers of the modality.
+        batch: The utterances.
+        pruning: The segment pruning of the batch.
+        num_views: How often each utterance is encoded, with new masks by SpecAugment.
+
     Returns:
-        Encoder frames (B, E, H), one per 40 ms, and their numbers (B,).
+        Encoder frames (views x B, E, H), one per 40 ms, and their numbers; all utterances of a view, then all of the
+        next.
     """
     features, lens = pruned_features(stream.frontend, batch, pruning)
+    features, lens = in_views(features, num_views), in_views(lens, num_views)
     if stream.training and stream.specaug is not None:
         features, lens = stream.specaug(features, lens)
     if not _subsamples(stream.encoder):

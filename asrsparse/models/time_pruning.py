@@ -14,6 +14,7 @@ from espnet.nets.pytorch_backend.nets_utils import make_pad_mask
 from torch import Tensor
 
 from asrsparse.data.batch import PADDING_TOKEN, Batch
+from asrsparse.models.consistency import in_views
 from asrsparse.pruning import SegmentPruner
 from asrsparse.rates import FRAMES_PER_SECOND, least_seconds
 
@@ -65,7 +66,8 @@ class TimePruning:
 
         Args:
             level: The level of `values`, one of `SEGMENT_LEVELS`.
-            values: Rows (B, R) or (B, R, ...), zero behind `lens`.
+            values: Rows (B, R) or (B, R, ...), zero behind `lens`; if chunks were chosen before, rows for several
+                views of the batch (views x B, ...), which lose the same chunks.
             lens: Rows of each utterance (B,).
             rows_per_second: The number of rows in a second of `values`.
 
@@ -77,7 +79,8 @@ class TimePruning:
         if level != self.level:
             return values, lens
         assert self.kept is not None
-        shorter, shorter_lens = self.segments.apply(self.kept, values, lens, rows_per_second)
+        kept = in_views(self.kept, len(values) // len(self.kept))
+        shorter, shorter_lens = self.segments.apply(kept, values, lens, rows_per_second)
         if shorter is not values:
             self.kept_share = float(shorter_lens.sum() / lens.sum())
         return shorter, shorter_lens

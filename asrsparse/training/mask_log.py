@@ -48,8 +48,10 @@ class MaskLog(L.Callback):
         path = self.folder / FLOPS
         if trainer.is_global_zero and not path.is_file():
             model = pl_module.model
+            # The count is of one view in evaluation mode.
+            seconds = batch.seconds / model.num_views
             with trainer.precision_plugin.train_step_context():
-                flops = count_flops(model, lambda: model(batch).total.mean(), batch.seconds)
+                flops = count_flops(model, lambda: model(batch).total.mean(), seconds)
             write_json(path, {"parameters": pl_module.masks.num_parameters, "dense": flops.dense, **asdict(flops)})
 
     def on_before_optimizer_step(  # type: ignore[override]

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import lightning as L
@@ -7,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from micro import MICRO
+from micro import MICRO, make_batch, make_model
 from safetensors.torch import load_file
 from torch import nn
 
@@ -150,6 +151,16 @@ def test_flops_are_those_of_the_model(trained):
     flops = read_json(run_dir / "masks" / "flops.json")
     assert flops["dense"] == pytest.approx(sum(flops["layers"].values()) + flops["rest"])
     assert flops["parameters"] == read_json(run_dir / "train.json")["parameters"]
+
+
+def test_flops_are_those_of_all_views(tmp_path):
+    precision = SimpleNamespace(train_step_context=nullcontext)
+    trainer = SimpleNamespace(is_global_zero=True, precision_plugin=precision)
+    for choice in ("none", "cr_ctc"):
+        module = SimpleNamespace(model=make_model(f"consistency={choice}"), masks=SimpleNamespace(num_parameters=1))
+        MaskLog(tmp_path / choice).on_train_batch_start(trainer, module, make_batch([3, 2]), 0)
+    one, two = (read_json(tmp_path / choice / "flops.json")["dense"] for choice in ("none", "cr_ctc"))
+    assert two == pytest.approx(2 * one)
 
 
 def test_other_ranks_write_and_measure_nothing(tmp_path):
