@@ -8,7 +8,7 @@ Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I
 K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -75,6 +75,7 @@ class Cut:
         Returns:
             For each tensor that grew, True where it is new, bool, of its whole shape.
         """
+        _prepare(optimizer, [getattr(*owner) for owner in self.places])
         new = {}
         for owner, places in self.places.items():
             shape, small = self.shapes[owner], getattr(*owner).detach()
@@ -125,12 +126,17 @@ def _check(units: Units, tensors: dict[Owner, Tensor], optimizer: Optimizer | No
             f"{units.name}: got a module that fully_shard has cut up between ranks, allowed are whole ones: FSDP2 "
             "holds the shapes that it found. Train under DDP, or compact the finished model."
         )
-    parameters = [tensor for tensor in tensors.values() if isinstance(tensor, nn.Parameter)]
+    if optimizer is not None:
+        _prepare(optimizer, tensors.values())
+
+
+def _prepare(optimizer: Optimizer, tensors: Iterable[Tensor]) -> None:
+    """Gives moments the shapes of their parameters, or says that they cannot have them."""
+    parameters = [tensor for tensor in tensors if isinstance(tensor, nn.Parameter)]
     if isinstance(optimizer, SparseAdamW):
         for parameter in parameters:
             optimizer.remember_all(parameter)
-    if optimizer is not None:
-        require_movable(optimizer, parameters)
+    require_movable(optimizer, parameters)
 
 
 def _places_after(surgery: Callable[[], None], wholes: dict[Owner, Tensor]) -> dict[Owner, Tensor]:

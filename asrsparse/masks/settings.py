@@ -98,8 +98,8 @@ class MaskSettings:
             )
         if not self.until < regrow_at < 1.0:
             raise ValueError(
-                f"regrow_at: got {regrow_at} with until={self.until}, allowed is a share of training between until, when "
-                "the model is compacted, and 1."
+                f"regrow_at: got {regrow_at} with until={self.until}, allowed is a share of training between until, "
+                "when the model is compacted, and 1."
             )
 
     def _require_share(self, name: str) -> None:
