@@ -35,6 +35,8 @@ How it is built, in the order of reading:
     binary.py            BinaryMask: masks of zeros and ones, chosen by saliencies at certain times
     methods.py           BinaryMask with other defaults: RandomMask, SNIP, MagnitudeMask, GMP, SET, RigL, MEST, GraNet
     sparse_masks.py      SparseMasks: the phase that is on, the exit from it, state, counts
+    cuts.py              units leave layers, and come back; the optimiser's moments follow
+    compacted.py         compaction amid a training, and regrowth to the full size
     compact.py           structured zeros -> smaller layers
     partial_updates.py   LargestGradients: steps that update some of the weights alone
     semi_structured.py   2:4 zeros -> torch's tensors for sparse tensor cores

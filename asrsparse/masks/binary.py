@@ -118,7 +118,7 @@ class BinaryPhase(SparsePhase):
     def __init__(self, settings: BinaryMask, weights: Sequence[Weight]) -> None:
         super().__init__(weights, all_ones(weights), RegrownWeights(weights, settings.regrowth_warmup), optimizer=None)
         self.settings = settings
-        self.exit = settings.exit
+        self.exit, self.compacting = settings.exit, settings.compacting
         self._collecting = False
         if settings.start == 0.0 and not settings.first.needs_gradient:
             self._choose(0.0, None)

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
+from torch.optim import Optimizer
 
+from asrsparse.masks.cuts import Cut
 from asrsparse.masks.layers import type_of
 from asrsparse.masks.structured import DEFAULT_KINDS, UnitKind, Units, find_units
 
@@ -41,21 +43,27 @@ class Compaction:
     units: dict[str, tuple[int, int]]
 
 
-def compact(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> Compaction:
+def compact(
+    model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS, optimizer: Optimizer | None = None
+) -> Compaction:
     """Takes the units out of a model whose gate columns are all zero, in place.
 
     The outputs stay the same up to rounding, in training too, but for the random numbers of dropout. One unit stays in
     each module, even if all of them are zero: kernels do not take empty layers. A model without zeros stays as it is.
 
-    The parameters of smaller layers are new: compact before the optimiser is built, or build it anew. Masks do not
-    follow, so that zeros among the weights that stay are no longer held.
+    The parameters of smaller layers are new: compact before the optimiser is built, or give it, so that it holds them
+    in the place of the old ones, and goes on with the moments of what stays. Wrap the model in
+    `DistributedDataParallel` anew. Masks do not follow, so that zeros among the weights that stay are no longer held:
+    a mask method with `compact_at_exit=True` does all this by itself.
 
     Args:
         model: Any module, with plain weights.
         kinds: The kinds of units to look for.
+        optimizer: The optimiser that trains the model; None if there is none yet.
 
     Raises:
-        ValueError: If a module with units is under a mask that is still learned, or another parametrisation.
+        ValueError: If a module with units is under a mask that is still learned, or another parametrisation; or if the
+            optimiser keeps more than moments of a weight's shape.
 
     Example:
         >>> from asrsparse.masks.structured import FeedForwardUnits
@@ -66,10 +74,11 @@ def compact(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> Comp
         Compaction(parameters_before=872, parameters_after=498, units={'linear2': (10, 32)})
     """
     found = _find_plain_units(model, kinds)
-    before = _num_parameters(model)
+    before = num_parameters(model)
     # From the last to the first: the only units that read a unit may be among those that leave.
-    kept = {each.name: _keep_live(each) for each in reversed(found)}
-    return Compaction(before, _num_parameters(model), {each.name: kept[each.name] for each in found})
+    cut = Cut()
+    kept = {each.name: _keep_live(each, cut, optimizer) for each in reversed(found)}
+    return Compaction(before, num_parameters(model), {each.name: kept[each.name] for each in found})
 
 
 def fit_to(model: nn.Module, state_dict: Mapping[str, Tensor], kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> None:
@@ -158,13 +167,13 @@ def _find_plain_units(model: nn.Module, kinds: Sequence[UnitKind]) -> list[Units
     return found
 
 
-def _keep_live(units: Units) -> tuple[int, int]:
+def _keep_live(units: Units, cut: Cut, optimizer: Optimizer | None) -> tuple[int, int]:
     """Shrinks a module to its live units; returns how many are kept, of how many."""
     live = units.kind.live_units(units.module)
     if not live.any():
         live[0] = True
     if not live.all():
-        units.kind.keep(units.module, live)
+        cut.keep(units, live, optimizer)
     return int(live.sum()), len(live)
 
 
@@ -184,5 +193,6 @@ def _num_saved(units: Units, state_dict: Mapping[str, Tensor]) -> int:
     return num_saved
 
 
-def _num_parameters(model: nn.Module) -> int:
+def num_parameters(model: nn.Module) -> int:
+    """Returns the number of all parameters of a model."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -4,7 +4,7 @@ Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I
 K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -31,6 +31,43 @@ def clear_moments(optimizer: Optimizer, parameter: nn.Parameter, dead: Tensor) -
 def forget(optimizer: Optimizer, parameter: nn.Parameter) -> None:
     """Drops the state of a parameter, which stays in its group, so that optimiser state dicts still load."""
     optimizer.state.pop(parameter, None)
+
+
+def move_moments(
+    optimizer: Optimizer, before: nn.Parameter, after: nn.Parameter, change: Callable[[Tensor], Tensor]
+) -> None:
+    """Puts a parameter in the place of another: in its group, and with its moments, counters as they are.
+
+    Args:
+        optimizer: Any torch optimiser; nothing happens if it does not hold the parameter.
+        before: The parameter that leaves.
+        after: The one that takes its place, of another shape.
+        change: Makes a moment of the shape of the one that of the other.
+    """
+    for group in optimizer.param_groups:
+        group["params"] = [after if parameter is before else parameter for parameter in group["params"]]
+    if before not in optimizer.state:
+        return
+    optimizer.state[after] = {
+        name: change(value) if isinstance(value, Tensor) and value.shape == before.shape else value
+        for name, value in optimizer.state.pop(before).items()
+    }
+
+
+def require_movable(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Checks that all that an optimiser keeps of parameters is of their shape, or a number.
+
+    Raises:
+        ValueError: If it keeps something else, that cannot be cut with them.
+    """
+    for parameter in parameters:
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor) and value.numel() > 1 and value.shape != parameter.shape:
+                raise ValueError(
+                    f"optimizer: got a {type(optimizer).__name__} whose {name} of a weight {tuple(parameter.shape)} is "
+                    f"{tuple(value.shape)}; allowed are moments of the weight's shape, which shrink with it. Use one "
+                    "that keeps such (AdamW, SGD, ...), or compact the finished model."
+                )
 
 
 def require_held(optimizer: Optimizer, parameters: Iterable[nn.Parameter], what: str) -> None:

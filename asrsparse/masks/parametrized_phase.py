@@ -27,7 +27,7 @@ class ParametrizedPhase(Phase):
         self, settings: MaskSettings, weights: Sequence[Weight], changes: MaskChanges, stable_share: float
     ) -> None:
         super().__init__(weights, RegrownWeights(weights, settings.regrowth_warmup))
-        self.exit = settings.exit
+        self.exit, self.compacting = settings.exit, settings.compacting
         self._changes = changes
         self._stable_share = stable_share
         self._masked: list[ParametrizedWeight] = []

@@ -5,6 +5,8 @@
     BinaryMask and others:  BinaryPhase --exit--> DensePhase or SparsePhase
     DenseMask:              DensePhase
 
+Structured masks may end in a smaller model: CompactedPhase, which RegrownPhase may follow (`compacted`).
+
 Each phase has the same methods (penalty, step, density, state), so that `SparseMasks` never asks which phase it is.
 
 Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
@@ -23,12 +25,26 @@ from torch.optim import Optimizer
 from asrsparse.masks.fixed_zeros import FixedZeros
 from asrsparse.masks.regrowth import RegrownWeights
 from asrsparse.masks.sharding import full
+from asrsparse.masks.structured import UnitKind
 from asrsparse.masks.weights import Weight, release
 
 Exit = Literal["dense", "sparse"]
 """What follows the masks: all weights are trained, or the zeros stay."""
 
 _REGROWN = "reborn"  # the key in checkpoints, by which those of earlier versions load too
+
+
+@dataclass(frozen=True)
+class Compacting:
+    """What becomes of a model whose structured masks leave, so that it trains faster from there.
+
+    Attributes:
+        kinds: The kinds of units that leave it.
+        regrow_at: The share of training after which they come back; None if they do not.
+    """
+
+    kinds: Sequence[UnitKind]
+    regrow_at: float | None = None
 
 
 class MaskMethod(Protocol):
@@ -51,6 +67,8 @@ class Phase(ABC):
     name: str
     exit: Exit | None = None
     """The exit to take when `step` says that the phase is over; None if the phase lasts until the end."""
+    compacting: Compacting | None = None
+    """What is taken out of the model at that exit; None if it keeps its size."""
     changed_share: float = 0.0
     """The share of mask bits that changed between the last two checks; 1.0 before the second check of a moving mask."""
     is_stable: bool = True
@@ -98,9 +116,17 @@ class Phase(ABC):
     def end(self, optimizer: Optimizer | None) -> None:  # noqa: B027 (nothing to do by default)
         """Makes the model plain again, with its weights as they are; `optimizer` is None if there is none yet."""
 
+    def regrow(self, optimizer: Optimizer, seed: int) -> "Phase":
+        """Returns the phase that follows one after the exit, if its `step` says that it is over."""
+        return self
+
     def bind(self) -> None:
         """Uses the parameters by which `fully_shard` replaced the whole ones from here on; called once."""
         self.regrown.bind()
+
+    def sizes_before(self) -> dict[tuple[nn.Module, str], int]:
+        """Returns the numbers of elements that tensors had before they got smaller, by module and name there."""
+        return {}
 
     def effective_weights(self) -> list[Tensor]:
         """Returns the weights with which the model computes now, whole, (O, I, K...) each."""

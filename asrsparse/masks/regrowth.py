@@ -14,14 +14,13 @@ R regrown weights of one tensor.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.sharding import is_sharded, join_like, local, part_of
-from asrsparse.masks.weights import Weight
 
 _FADED = 0.95  # Adam's correction of its second moment, from which on a cohort is left to the optimiser alone
 
@@ -47,18 +46,26 @@ class _Cohort:
         self.indices, self.before = self.indices.to(device), self.before.to(device)
 
 
+class HasParameter(Protocol):
+    """What names a parameter of a model, which may be replaced: a masked `Weight`."""
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The parameter as it is now."""
+
+
 class RegrownWeights:
     """The regrown weights that still warm up, in cohorts of the same age.
 
     Args:
-        weights: The masked weights.
+        weights: The masked weights, or other parameters.
         warmup_steps: The optimiser steps in which the learning rate of a regrown weight rises linearly to its full
             value.
     """
 
-    def __init__(self, weights: Sequence[Weight], warmup_steps: int) -> None:
+    def __init__(self, weights: Sequence[HasParameter], warmup_steps: int) -> None:
         self._weights = weights
-        self._warmup_steps = warmup_steps
+        self.warmup_steps = warmup_steps
         self._cohorts: list[_Cohort] = []
 
     @property
@@ -87,6 +94,21 @@ class RegrownWeights:
             cohort.indices, cohort.before = cohort.indices[alive], cohort.before[alive]
         self._cohorts = [cohort for cohort in self._cohorts if self._may_matter(cohort)]
 
+    def cut(self, places: Sequence[Tensor | None]) -> None:
+        """Follows weights that have shrunk.
+
+        Args:
+            places: For each masked weight, where its entries stood in the flattened weight before, int64, of its new
+                shape; None if it is as before.
+        """
+        for cohort in self._cohorts:
+            if (kept := places[cohort.number]) is not None:
+                now = torch.full((int(max(kept.max(), cohort.indices.max())) + 1,), -1)
+                now[kept.flatten().cpu()] = torch.arange(kept.numel())
+                moved = now.to(cohort.indices.device)[cohort.indices]
+                cohort.indices, cohort.before = moved[moved >= 0], cohort.before[moved >= 0]
+        self._cohorts = [cohort for cohort in self._cohorts if self._may_matter(cohort)]
+
     @torch.no_grad()
     def step(self, optimizer: Optimizer) -> None:
         """Scales what the optimiser's last step changed in them; to be called after each step of the optimiser."""
@@ -98,11 +120,11 @@ class RegrownWeights:
         cohort.move_to(parameter.device)
         correction = _BiasCorrection.of(parameter, optimizer)
         cohort.age += 1
-        warmup = min(1.0, cohort.age / max(self._warmup_steps, 1))
+        warmup = min(1.0, cohort.age / max(self.warmup_steps, 1))
         after = self._values(cohort.number, cohort.indices)
         cohort.before = torch.lerp(cohort.before, after, warmup * correction.factor(cohort.age))
         local(parameter).view(-1)[cohort.indices] = cohort.before
-        return cohort.age < self._warmup_steps or not correction.has_faded(cohort.age)
+        return cohort.age < self.warmup_steps or not correction.has_faded(cohort.age)
 
     def _parameter(self, cohort: _Cohort) -> nn.Parameter:
         return self._weights[cohort.number].parameter

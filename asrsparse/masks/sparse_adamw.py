@@ -87,6 +87,15 @@ class SparseAdamW(Optimizer):
                     self._step(parameter, group)
         return loss
 
+    def remember_all(self, parameter: nn.Parameter) -> None:
+        """Keeps the moments of all weights of a parameter from here on; new ones are zero.
+
+        It is done before the parameter gets another shape, since its moments have that shape then.
+        """
+        set_live_weights(parameter, None)
+        if self.state.get(parameter):
+            del self._state_for(parameter, None)[_LIVE]
+
     def _step(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         live = _live_weights.get(parameter)  # type: ignore[no-untyped-call]
         state = self._state_for(parameter, live)
@@ -106,7 +115,7 @@ class SparseAdamW(Optimizer):
         if not state:
             zeros = torch.zeros_like(parameter if live is None else parameter[live])
             state.update({"step": torch.zeros(()), "exp_avg": zeros, "exp_avg_sq": zeros.clone(), _LIVE: alive})
-        elif not torch.equal(state[_LIVE], alive):
+        elif not torch.equal(state.setdefault(_LIVE, torch.ones_like(alive)), alive):
             before = state[_LIVE].bool()  # of the weights' type, where an optimiser has loaded it
             for name in ("exp_avg", "exp_avg_sq"):
                 whole = torch.zeros_like(parameter).flatten()

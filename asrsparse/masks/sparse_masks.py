@@ -11,7 +11,10 @@ from typing import Any, get_args
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from asrsparse.masks.compacted import CompactedPhase, RegrownPhase, require_units
+from asrsparse.masks.cuts import owners
 from asrsparse.masks.fixed_zeros import write_zeros
+from asrsparse.masks.layers import maskable_layers
 from asrsparse.masks.moments import require_held
 from asrsparse.masks.phases import DensePhase, Exit, MaskMethod, Phase, SparsePhase, all_ones
 from asrsparse.masks.sharding import full, is_sharded, require_same_on_all_ranks
@@ -48,7 +51,7 @@ class SparseMasks:
 
     def __init__(self, model: nn.Module, method: MaskMethod) -> None:
         self._model = model
-        self._owners = _owners(model)  # of the model's parameters, before any mask
+        self._owners = owners(model)  # of the model's parameters, before any mask
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
         """The number of parameters of the model, masked or not; logits are not counted."""
         self._phase: Phase = method.begin(model)
@@ -109,9 +112,18 @@ class SparseMasks:
         return {weight.name: weight_mask.float().mean().item() for weight, weight_mask in pairs}
 
     def weight_masks(self) -> dict[str, Tensor]:
-        """Returns the binary masks by the names of their weights, bool, (O, I, K...) each; True = keep."""
+        """Returns the binary masks by the names of their weights, bool, (O, I, K...) each; True = keep.
+
+        After a compaction they are still those of the whole weights.
+        """
         pairs = zip(self._phase.weights, self._phase.weight_masks(), strict=True)
         return {weight.name: weight_mask for weight, weight_mask in pairs}
+
+    def sizes_before_compaction(self) -> dict[str, int]:
+        """Returns how many elements weights had that are smaller since a compaction, by their names; empty if none."""
+        before = self._phase.sizes_before()
+        layers = maskable_layers(self._model)
+        return {name: before[layer, "weight"] for name, layer in layers.items() if (layer, "weight") in before}
 
     @property
     def overall_density(self) -> float:
@@ -158,7 +170,7 @@ class SparseMasks:
             optimizer: The optimiser that holds `param_groups`.
 
         Returns:
-            Whether the masks left their phase in this step.
+            Whether another phase began in this step: the masks left, or units came back.
 
         Raises:
             ValueError: If `progress` is outside [0, 1], or the optimiser does not hold the masked weights and logits.
@@ -170,9 +182,13 @@ class SparseMasks:
         if self._phase.num_checks != self._num_compared:
             require_same_on_all_ranks(self.fingerprint())
             self._num_compared = self._phase.num_checks
-        if not is_over or self._phase.exit is None:
+        if is_over and self._finished:
+            self._phase = self._phase.regrow(optimizer, int(self.fingerprint()[:12], 16))
+            logger.info("masks: all units are back")
+        elif is_over and self._phase.exit is not None:
+            self.finish(self._phase.exit, optimizer)
+        else:
             return False
-        self.finish(self._phase.exit, optimizer)
         return True
 
     def finish(self, exit: Exit, optimizer: Optimizer) -> None:
@@ -202,8 +218,12 @@ class SparseMasks:
                 "Give them more time (until), or a higher stable_share if this is meant.",
                 100 * self.changed_share,
             )
-        self._enter(exit, self._phase.unit_masks(), optimizer)
-        logger.info("masks: %s from here, %s", exit, _in_words(self.exit_summary))
+        name, unit_masks = self._name_after(exit), self._phase.unit_masks()
+        if name == CompactedPhase.name:
+            require_units(self._phase.weights, unit_masks)
+            require_same_on_all_ranks(self.fingerprint())
+        self._enter(name, unit_masks, optimizer)
+        logger.info("masks: %s from here, %s", name, _in_words(self.exit_summary))
 
     def summary(self) -> dict[str, float]:
         """Returns numbers to log: densities, changed share, those of the phase. It costs one pass over the masks."""
@@ -264,7 +284,9 @@ class SparseMasks:
                 "Attach masks to a new model."
             )
         if state["finished"]:
-            self._enter(state["phase"], all_ones(self._phase.weights), None)
+            saved, weights = state.get("unit_masks", {}), self._phase.weights
+            pairs = zip(weights, all_ones(weights), strict=True)
+            self._enter(state["phase"], [saved.get(w.name, ones).to(ones.device) for w, ones in pairs], None)
         self._phase.load_state_dict(state)
         self.exit_summary = dict(state["exit_summary"])
 
@@ -275,6 +297,12 @@ class SparseMasks:
     def _bind(self) -> None:
         """Uses the parameters by which `fully_shard` replaced those of `attach` from here on."""
         if not self._is_sharded and any(is_sharded(parameter) for parameter in self._parameters()):
+            if self._phase.compacting is not None:
+                raise ValueError(
+                    "compact_at_exit: got a model that fully_shard has cut up between ranks, allowed are whole ones: "
+                    "FSDP2 holds the shapes that it found. Train under DistributedDataParallel; or set "
+                    "compact_at_exit=False, and compact the finished model."
+                )
             self._phase.bind()
             self._extra_groups = self._extra_groups if self._finished else self._phase.param_groups()
             self._is_sharded = True
@@ -284,27 +312,29 @@ class SparseMasks:
         require_held(optimizer, (weight.parameter for weight in self._phase.weights), "masked weights")
         require_held(optimizer, logits, "mask logits")
 
-    def _enter(self, exit: Exit, unit_masks: list[Tensor], optimizer: Optimizer | None) -> None:
-        """Ends the phase that is on, and begins the one after it."""
+    def _name_after(self, exit: Exit) -> str:
+        """Returns the name of the phase that follows an exit; a model is compacted at that of its method alone."""
+        compacts = self._phase.compacting is not None and exit == self._phase.exit
+        return CompactedPhase.name if compacts else exit
+
+    def _enter(self, name: str, unit_masks: list[Tensor], optimizer: Optimizer | None) -> None:
+        """Ends the phase that is on, and begins the one of that name."""
         before = self._phase
         before.end(optimizer)
         self._finished = True
-        if exit == "sparse":
+        if name == "sparse":
             self._phase = SparsePhase(before.weights, unit_masks, before.regrown, optimizer)
+            return
+        if name == CompactedPhase.name:
+            self._phase = CompactedPhase(self._model, before, unit_masks, optimizer)
+            return
+        if name == RegrownPhase.name:  # of a run that is resumed
+            self._phase = RegrownPhase(self._model, before.weights, before.regrown.warmup_steps)
             return
         dead = [w.tiling.expand(~mask) for w, mask in zip(before.weights, unit_masks, strict=True)]
         write_zeros(before.weights, dead, optimizer)
         before.regrown.add(dead)
         self._phase = DensePhase(before.weights, before.regrown)
-
-
-def _owners(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Returns the module of each parameter and its name there, in the model's order; parameters may be replaced."""
-    owners: dict[nn.Parameter, tuple[nn.Module, str]] = {}
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            owners.setdefault(parameter, (module, name))
-    return list(owners.values())
 
 
 def _signature(phase: Phase) -> str:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from asrsparse.environment import environment
 from asrsparse.files import write_json
-from asrsparse.masks.compact import compact
+from asrsparse.masks.compact import compact, fit_to, num_parameters
 from asrsparse.models.builders import build_model
 from asrsparse.models.weight_files import save_weights
 from asrsparse.training.callbacks import Stopwatch
@@ -64,18 +64,18 @@ def _write_model(config: DictConfig, run_dir: Path, vocab_size: int) -> int:
     """Writes the average of the snapshots, compacted with `masks.compact`; returns its number of parameters."""
     snapshots = read_snapshots(run_dir / "snapshots")
     model = build_model(config, vocab_size)
-    model.load_state_dict(average(snapshots))
+    before = num_parameters(model)
+    weights = average(snapshots)
+    fit_to(model, weights)  # of a model that was compacted in training
+    model.load_state_dict(weights)
     if config.masks.compact:
-        compaction = compact(model)
-        logger.info(
-            "%s is compacted: %d of %d parameters are left.",
-            run_dir,
-            compaction.parameters_after,
-            compaction.parameters_before,
-        )
+        compact(model)
+    after = num_parameters(model)
+    if after < before:
+        logger.info("%s is compacted: %d of %d parameters are left.", run_dir, after, before)
     epochs = ",".join(str(s.epoch) for s in snapshots)
     save_weights(run_dir / "model.safetensors", model.state_dict(), {"epochs": epochs})
-    return sum(parameter.numel() for parameter in model.parameters())
+    return after
 
 
 def peak_memory_gib() -> float:

@@ -11,6 +11,8 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+from torch.nn.parallel import DistributedDataParallel
 from torchmetrics.text import WordErrorRate
 
 from asrsparse.data.batch import Batch
@@ -62,6 +64,7 @@ class ASRLightningModule(L.LightningModule):
         self.lr_schedule = lr_schedule
         self.to_text = to_text
         self.dev_wer = WordErrorRate()
+        self._fingerprint = model_fingerprint(model)  # of the size that the configuration describes
         self._make_optimizer = optimizer
         self._lr = lr
         self._weight_decay = weight_decay
@@ -114,7 +117,8 @@ class ASRLightningModule(L.LightningModule):
         """Updates the weights, then the masks."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.position.steps += 1
-        self.masks.step(self.progress, optimizer.optimizer)
+        if self.masks.step(self.progress, optimizer.optimizer):
+            wrap_anew(self.trainer.strategy)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Ends the epoch of the pruners with its last batch: its losses become scores.
@@ -162,17 +166,18 @@ class ASRLightningModule(L.LightningModule):
         checkpoint["masks"] = self.masks.state_dict()
         checkpoint["segments"] = self.model.segments.state_dict()
         checkpoint["updates"] = self._updates.state_dict()
-        checkpoint["model_fingerprint"] = model_fingerprint(self.model)
+        checkpoint["model_fingerprint"] = self._fingerprint
         checkpoint["rng_states"] = _gather_rng_states()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores masks, segment pruning and random states; Lightning calls it before the weights are loaded.
 
+        The masks of a model that was compacted make this one as small, before the optimiser is built.
+
         Raises:
             ValueError: If the checkpoint is of another model.
         """
-        expected = model_fingerprint(self.model)
-        if checkpoint.get("model_fingerprint") != expected:
+        if checkpoint.get("model_fingerprint") != self._fingerprint:
             difference = _first_difference(checkpoint["state_dict"], self.state_dict())
             raise ValueError(
                 f"The checkpoint is of another model: {difference}. Resume with the model configuration that the run "
@@ -182,6 +187,15 @@ class ASRLightningModule(L.LightningModule):
         self.model.segments.load_state_dict(checkpoint["segments"])
         self._saved_updates = checkpoint.get("updates")  # those of earlier versions have none
         self._rng_states = checkpoint["rng_states"]
+
+
+def wrap_anew(strategy: Strategy) -> None:
+    """Wraps the model for several ranks again, once its parameters are others: a reducer knows those that it found."""
+    if isinstance(strategy, DDPStrategy) and isinstance(strategy.model, DistributedDataParallel):
+        wrapped = strategy.model
+        wrapped._remove_autograd_hooks()  # those of the parameters that stay
+        strategy.model = strategy._setup_model(wrapped.module)
+        strategy._register_ddp_hooks()
 
 
 def model_fingerprint(model: torch.nn.Module) -> str:

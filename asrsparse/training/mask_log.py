@@ -84,7 +84,7 @@ class MaskLog(L.Callback):
         """Returns rows of `SCHEMA`, in the model's order."""
         weight_masks = module.masks.weight_masks()
         bits = {name: packed_bits(weight_mask) for name, weight_mask in weight_masks.items()}
-        rows = measure(module.model, weight_masks)
+        rows = measure(module.model, weight_masks, module.masks.sizes_before_compaction())
         for row in rows:
             name, before = row["layer"], self._bits
             row |= {"step": module.position.steps + 1, "progress": module.progress, "phase": module.masks.phase}
@@ -101,7 +101,9 @@ def _quarter(module: ASRLightningModule) -> int:
 
 
 @torch.no_grad()
-def measure(model: nn.Module, weight_masks: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+def measure(
+    model: nn.Module, weight_masks: Mapping[str, Tensor], sizes_before: Mapping[str, int] | None = None
+) -> list[dict[str, Any]]:
     """Returns density and norms of all maskable layers, in the model's order.
 
     The gradient is that of the tensor which the optimiser trains. Under a soft mask it is that of the effective weight
@@ -110,15 +112,19 @@ def measure(model: nn.Module, weight_masks: Mapping[str, Tensor]) -> list[dict[s
     Args:
         model: A model after a backward pass.
         weight_masks: The masks by the names of their weights, bool, (O, I, K...) each; True = keep.
+        sizes_before: The sizes of weights that a compaction has made smaller, by name. Their density is the share of
+            them that is left.
     """
     rows = []
     for name, layer in maskable_layers(model).items():
-        gradient, weight_mask = _gradient(layer), weight_masks.get(name)
+        gradient, size = _gradient(layer), weight_of(layer).numel()
+        size_before = (sizes_before or {}).get(name, size)
+        weight_mask = weight_masks.get(name) if size_before == size else None  # all that is left is kept
         kept = gradient if gradient is None or weight_mask is None else gradient * weight_mask
         row = {
             "layer": name,
-            "size": weight_of(layer).numel(),
-            "density": 1.0 if weight_mask is None else int(weight_mask.sum()) / weight_mask.numel(),
+            "size": size_before,
+            "density": size / size_before if weight_mask is None else int(weight_mask.sum()) / weight_mask.numel(),
             "grad_norm": _norm(gradient),
             "grad_norm_kept": _norm(kept),
             "weight_norm": _norm(weight_of(layer)),

@@ -27,9 +27,9 @@ SCHEMA = pa.schema(
         "progress": pa.float64(),
         "phase": pa.string(),  # of the masks
         "layer": pa.string(),  # the weight's name in the plain model's state dict
-        "size": pa.int64(),  # the number of its weights
+        "size": pa.int64(),  # the number of its weights, before a compaction
         "masked": pa.bool_(),  # whether it has, or had, a mask
-        "density": pa.float64(),  # the share that the mask keeps; 1 without one
+        "density": pa.float64(),  # the share that the mask keeps, or that a compaction left; 1 without either
         "changed": pa.float64(),  # the share of bits that differ from the last measurement; null at the first
         "grad_norm": pa.float64(),  # of what the optimiser trains, before clipping; null without a gradient
         "grad_norm_kept": pa.float64(),  # of those entries alone that the mask keeps

@@ -35,6 +35,7 @@ def test_structured_masks_leave_a_smaller_model_that_decodes(tiny_corpus, exp_di
     assert (record["parameters"], record["parameters_compacted"]) == (num_parameters(dense), num_parameters(model))
     assert record["density_at_exit"] == pytest.approx(0.5, abs=0.02)
     assert num_parameters(model) <= record["density"] * num_parameters(dense)
+    assert "masks: compacted from here" in caplog.text
     assert model.encoder.embed.conv[2].weight.shape[:2] == (16, 16)
     assert model.encoder.encoders[0].feed_forward.w_2.in_features == 32
     assert f"{record['parameters_compacted']} of {record['parameters']} parameters are left" in caplog.text
