@@ -6,6 +6,7 @@ K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from asrsparse.masks.fixed_zeros import write_zeros
 from asrsparse.masks.moments import require_held
 from asrsparse.masks.phases import DensePhase, Exit, MaskMethod, Phase, SparsePhase, all_ones
 from asrsparse.masks.sharding import full, is_sharded, require_same_on_all_ranks
-from asrsparse.masks.weights import parameter_of
+from asrsparse.masks.weights import Weight, parameter_of
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,28 @@ class SparseMasks:
     @property
     def overall_density(self) -> float:
         """The share of all the model's parameters that are not masked out, in [0, 1]."""
-        return 1.0 - (1.0 - self.density) * self.num_masked / self.num_parameters
+        return self._overall(self.density)
+
+    def density_of(self, state: Mapping[str, Tensor]) -> float:
+        """Returns the density that weights have, counted from their zeros.
+
+        Args:
+            state: The model's state dict, or another one with its names: an average, a file. Units of which all
+                weights are zero count as dropped; of weights that have become smaller, the masks are counted.
+
+        Returns:
+            The share of the masked parameters that is left, in [0, 1]; 1 if nothing is masked.
+        """
+        pairs = zip(self._phase.weights, self._phase.unit_masks(), strict=True)
+        num_kept = sum(_num_kept(weight, unit_mask, state[weight.name]) for weight, unit_mask in pairs)
+        return num_kept / self.num_masked if self.num_masked else 1.0
+
+    def overall_density_of(self, state: Mapping[str, Tensor]) -> float:
+        """Returns the share of all the model's parameters that is left in weights, in [0, 1]; see `density_of`."""
+        return self._overall(self.density_of(state))
+
+    def _overall(self, density: float) -> float:
+        return 1.0 - (1.0 - density) * self.num_masked / self.num_parameters
 
     @property
     def changed_share(self) -> float:
@@ -210,7 +232,7 @@ class SparseMasks:
         density = self.density
         return {
             "density": density,
-            "overall_density": 1.0 - (1.0 - density) * self.num_masked / self.num_parameters,
+            "overall_density": self._overall(density),
             "changed_share": self.changed_share,
             **self._phase.summary(),
         }
@@ -305,6 +327,13 @@ def _owners(model: nn.Module) -> list[tuple[nn.Module, str]]:
         for name, parameter in module.named_parameters(recurse=False):
             owners.setdefault(parameter, (module, name))
     return list(owners.values())
+
+
+def _num_kept(weight: Weight, unit_mask: Tensor, values: Tensor) -> int:
+    """Returns how many parameters of a weight's units are left: by its zeros or, if it is smaller now, its mask."""
+    is_whole = tuple(values.shape) == weight.tiling.shape
+    live = weight.tiling.pool((values != 0).float()) > 0 if is_whole else unit_mask
+    return int(live.sum()) * weight.parameters_per_unit
 
 
 def _signature(phase: Phase) -> str:
