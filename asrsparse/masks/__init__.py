@@ -35,6 +35,7 @@ How it is built, in the order of reading:
     binary.py            BinaryMask: masks of zeros and ones, chosen by saliencies at certain times
     methods.py           BinaryMask with other defaults: RandomMask, SNIP, MagnitudeMask, GMP, SET, RigL, MEST, GraNet
     sparse_masks.py      SparseMasks: the phase that is on, the exit from it, state, counts
+    averaged_weights.py  an EMA of the weights through all phases
     compact.py           structured zeros -> smaller layers
     semi_structured.py   2:4 zeros -> torch's tensors for sparse tensor cores
 
@@ -50,6 +51,7 @@ Masks of single weights are *simulated* sparsity: zeros are multiplied like any 
 """
 
 from asrsparse.masks.allocation import NM, ByPattern, ErdosRenyi, Global, Uniform
+from asrsparse.masks.averaged_weights import AveragedWeights
 from asrsparse.masks.binary import BinaryMask
 from asrsparse.masks.compact import Compaction, compact, fit_to
 from asrsparse.masks.granularity import Blocks, SingleWeights, Structured
@@ -70,6 +72,7 @@ __all__ = [
     "SNIP",
     "SRSTE",
     "AttentionHeads",
+    "AveragedWeights",
     "BinaryMask",
     "Blocks",
     "ByPattern",

@@ -34,8 +34,12 @@ class SparseMasks:
       that change and temperatures need no compilation. Compile after `attach`.
     * autocast, gradient scalers, accumulated batches, clipping: as without masks. `penalty` is a term of the loss, and
       is scaled and divided with it.
-    * copies and `AveragedModel`: their state dicts have the plain names. Averages are of the weights before the mask;
-      make them anew when `phase` changes, since the parameters of a module are others then.
+    * copies: `copy.deepcopy` of the model computes the same in any phase, and stands alone: no masks move in it, and
+      nothing holds its zeros.
+    * averages: `AveragedWeights` follows the model through all phases and the exit. `AveragedModel` (without
+      `use_buffers`) does so while masks stand before the weights (`LearnedMask`, `SRSTE`, `DecayingMask`). It does
+      not know masks that only zero weights (`BinaryMask`): its average keeps what any mask since its start kept. Make
+      it anew when `phase` changes, since the parameters of a module are others then.
     * DDP: masks follow from averaged gradients, and all ranks compare theirs at every choice. Wrap the model after
       `attach`, and anew when `phase` changes: its reducer would wait for logits that are removed, and miss new ones.
       With `find_unused_parameters=True`, an exit needs no new wrapper.
@@ -98,6 +102,11 @@ class SparseMasks:
     def num_masked(self) -> int:
         """The number of parameters on which masks decide, or decided."""
         return sum(weight.size for weight in self._phase.weights)
+
+    @property
+    def masked_names(self) -> list[str]:
+        """The names of the weights on which masks decide, or decided, in the model's state dict."""
+        return [weight.name for weight in self._phase.weights]
 
     @property
     def density(self) -> float:

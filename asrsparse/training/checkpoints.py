@@ -5,9 +5,9 @@ the epoch, the validation loss and the phase of the masks, so that no other file
 
 **Which snapshots are averaged.** Those of one phase of the masks and of one size of the layers, the latest ones': an
 average over an exit is neither the masked model nor the one after it. What the masks drop at the end of training is
-zero in the average too, though earlier masks kept it, or soft masks did in part: the finished model has the density
-that the training ended with, and N:M stays N:M. (It may have less where `BestEpochs` leaves out the epochs in which
-weights grew that were zero before.) This is our decision.
+zero in the average too, though earlier masks kept it, or soft masks did in part; of what they keep, the snapshots
+count in which it was not zero. So the finished model has the density that the training ended with, and N:M stays N:M.
+(It has less where `BestEpochs` leaves out the epochs in which weights were regrown.) This is our decision.
 """
 
 import logging
@@ -195,13 +195,23 @@ def average(
     chosen = averageable(snapshots)
     latest = load_weights(chosen[-1].path)
     totals = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in latest.items()}
+    last_masks = _dropping(weight_masks or {}, latest)
+    counts = {name: torch.zeros(keep.shape, dtype=torch.float64) for name, keep in last_masks.items()}
     for snapshot in chosen:
         for name, value in load_weights(snapshot.path).items():
             totals[name] += value
-    for name, keep in (weight_masks or {}).items():
-        if keep.shape == totals[name].shape:
-            totals[name].masked_fill_(~keep.cpu(), 0.0)
+            if name in counts:
+                counts[name] += value != 0
+    for name, count in counts.items():
+        totals[name] *= len(chosen) / count.clamp(min=1)
+        totals[name].masked_fill_(~last_masks[name], 0.0)
     return {
         name: (totals[name] / len(chosen)).to(value.dtype) if value.is_floating_point() else value
         for name, value in latest.items()
     }
+
+
+def _dropping(weight_masks: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns the masks that drop something, of weights that have the size of their mask."""
+    fitting = {name: keep.cpu() for name, keep in weight_masks.items() if keep.shape == weights[name].shape}
+    return {name: keep for name, keep in fitting.items() if not keep.all()}

@@ -153,7 +153,8 @@ def test_snapshots_from_before_an_exit_are_not_averaged_with_those_after_it(phas
 def test_what_the_last_masks_drop_is_zero_in_the_average(tmp_path):
     moving = snapshots_of(tmp_path, {"w": torch.tensor([2.0, 0.0, 4.0])}, {"w": torch.tensor([0.0, 6.0, 2.0])})
     averaged = average(moving, {"w": torch.tensor([False, True, True])})
-    assert averaged["w"].tolist() == [0.0, 3.0, 3.0]
+    assert averaged["w"].tolist() == [0.0, 6.0, 3.0]  # of a weight that was regrown, the snapshots since then count
+    assert average(moving, {"w": torch.tensor([True, True, True])})["w"].tolist() == [1.0, 3.0, 3.0]
     assert average(moving)["w"].tolist() == [1.0, 3.0, 3.0]
 
 
