@@ -37,6 +37,7 @@ How it is built, in the order of reading:
     sparse_masks.py      SparseMasks: the phase that is on, the exit from it, state, counts
     cuts.py              units leave layers, and come back; the optimiser's moments follow
     compacted.py         compaction amid a training, and regrowth to the full size
+    averaged_weights.py  an EMA of the weights through all phases
     compact.py           structured zeros -> smaller layers
     partial_updates.py   LargestGradients: steps that update some of the weights alone
     semi_structured.py   2:4 zeros -> torch's tensors for sparse tensor cores
@@ -53,6 +54,7 @@ Masks of single weights are *simulated* sparsity: zeros are multiplied like any 
 """
 
 from asrsparse.masks.allocation import NM, ByPattern, ErdosRenyi, Global, Uniform
+from asrsparse.masks.averaged_weights import AveragedWeights
 from asrsparse.masks.binary import BinaryMask
 from asrsparse.masks.compact import Compaction, compact, fit_to
 from asrsparse.masks.granularity import Blocks, SingleWeights, Structured
@@ -74,6 +76,7 @@ __all__ = [
     "SNIP",
     "SRSTE",
     "AttentionHeads",
+    "AveragedWeights",
     "BinaryMask",
     "Blocks",
     "ByPattern",

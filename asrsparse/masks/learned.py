@@ -116,8 +116,7 @@ class LearnedPhase(ParametrizedPhase):
     def __init__(self, settings: LearnedMask, weights: Sequence[Weight]) -> None:
         super().__init__(settings, weights, MaskChanges(settings.check_every), settings.stable_share)
         self.settings = settings
-        self._temperature = torch.tensor(settings.temperature(0.0))  # the masks share it
-        self._soft_masks = [SoftMask(weight, settings.logit, self._temperature) for weight in weights]
+        self._soft_masks = [SoftMask(weight, settings.logit, settings.temperature(0.0)) for weight in weights]
         self._num_units = sum(weight.num_units for weight in weights)
         self._share = 0.0  # of the phase that is done
         self._mean_shift = torch.zeros(())  # of the logits, in the last step
@@ -159,8 +158,7 @@ class LearnedPhase(ParametrizedPhase):
             return False
         share = self.settings.share(progress)
         self._shift_logits(share)
-        self._temperature.fill_(self.settings.temperature(share))
-        self._share = share
+        self._set_share(share)
         self._changes.check(share, self.unit_masks)
         return share >= 1.0 or (share >= self.settings.reach_by and self.is_stable)
 
@@ -187,7 +185,7 @@ class LearnedPhase(ParametrizedPhase):
         masks = [full(soft_mask.mask().detach()) for soft_mask in self._soft_masks]
         near = sum((mask - 0.5).abs().gt(0.5 - _NEAR_BINARY).sum().item() for mask in masks)
         return {
-            "temperature": self._temperature.item(),
+            "temperature": self.settings.temperature(self._share),
             "near_binary_share": near / self._num_units,
             "penalty_weight": self.settings.penalty_weight,
             "penalty_shift": self._mean_shift.item(),
@@ -211,8 +209,13 @@ class LearnedPhase(ParametrizedPhase):
         for weight, logits in zip(self.weights, self.logits, strict=True):
             local(logits).copy_(part_of(state["logits"][weight.name], logits))
         self._changes.load_state_dict(state[STATE_KEY])
-        self._share = state["share"]
-        self._temperature.fill_(self.settings.temperature(self._share))
+        self._set_share(state["share"])
+
+    def _set_share(self, share: float) -> None:
+        """Notes how much of the phase is done, and sets the temperature to that."""
+        self._share = share
+        for soft_mask in self._soft_masks:
+            soft_mask.temperature.fill_(self.settings.temperature(share))
 
     def _full_logits(self) -> list[Tensor]:
         return [full(logits.detach()) for logits in self.logits]

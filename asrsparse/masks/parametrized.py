@@ -27,24 +27,25 @@ class SoftMask(nn.Module):
 
     The logits phi are in float32 even for a weight of lower precision, since their steps are small next to their size.
     The temperature l is a tensor, so that a compiled model reads its value and is not compiled again when it changes.
-    It is no buffer, so that no state dict has it and DDP does not send it; on the CPU it is a scalar to any device.
+    It is a buffer that no state dict has: copies have their own, and `AveragedModel` keeps that of its copy up to date.
 
     Args:
         weight: The weight that gets the mask.
         logit: The initial value of all logits.
-        temperature: l, a 0-d tensor on the CPU; one for all the masks of a model.
+        temperature: l, at first.
     """
 
-    def __init__(self, weight: Weight, logit: float, temperature: Tensor) -> None:
+    def __init__(self, weight: Weight, logit: float, temperature: float) -> None:
         super().__init__()
         start = torch.full(weight.tiling.units_shape, logit, dtype=torch.float32, device=weight.parameter.device)
         self.logits = nn.Parameter(start)
-        self.temperature = temperature
+        self.temperature: Tensor
+        self.register_buffer("temperature", torch.tensor(temperature, device=start.device), persistent=False)
         self.tiling = weight.tiling
 
     def mask(self) -> Tensor:
         """Returns the mask in (0, 1), (U...)."""
-        return torch.sigmoid(self.temperature * self.logits)  # not in place: a penalty may be taken of it
+        return torch.sigmoid(self._temperature_now() * self.logits)  # not in place: a penalty may be taken of it
 
     def forward(self, weight: Tensor) -> Tensor:
         """Returns the masked weight (O, I, K...) in the weight's precision; autocast casts it as a plain weight."""
@@ -52,8 +53,11 @@ class SoftMask(nn.Module):
 
     def product(self, weight: Tensor, logits: Tensor) -> Tensor:
         """Returns the weight (O, I, K...) under the mask of the given logits (U...)."""
-        masked = _MaskedProduct.apply(weight, logits, self.temperature, self.tiling)  # type: ignore[no-untyped-call]
+        masked = _MaskedProduct.apply(weight, logits, self._temperature_now(), self.tiling)  # type: ignore[no-untyped-call]
         return cast(Tensor, masked)
+
+    def _temperature_now(self) -> Tensor:
+        return self.temperature.clone()  # autograd keeps it, and DDP writes buffers anew in each forward pass
 
 
 class _MaskedProduct(torch.autograd.Function):

@@ -6,6 +6,7 @@ K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from asrsparse.masks.layers import maskable_layers
 from asrsparse.masks.moments import require_held
 from asrsparse.masks.phases import DensePhase, Exit, MaskMethod, Phase, SparsePhase, all_ones
 from asrsparse.masks.sharding import full, is_sharded, require_same_on_all_ranks
-from asrsparse.masks.weights import parameter_of
+from asrsparse.masks.weights import Weight, parameter_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,12 @@ class SparseMasks:
       that change and temperatures need no compilation. Compile after `attach`.
     * autocast, gradient scalers, accumulated batches, clipping: as without masks. `penalty` is a term of the loss, and
       is scaled and divided with it.
-    * copies and `AveragedModel`: their state dicts have the plain names. Averages are of the weights before the mask;
-      make them anew when `phase` changes, since the parameters of a module are others then.
+    * copies: `copy.deepcopy` of the model computes the same in any phase, and stands alone: no masks move in it, and
+      nothing holds its zeros.
+    * averages: `AveragedWeights` follows the model through all phases and the exit. `AveragedModel` (without
+      `use_buffers`) does so while masks stand before the weights (`LearnedMask`, `SRSTE`, `DecayingMask`). It does
+      not know masks that only zero weights (`BinaryMask`): its average keeps what any mask since its start kept. Make
+      it anew when `phase` changes, since the parameters of a module are others then.
     * DDP: masks follow from averaged gradients, and all ranks compare theirs at every choice. Wrap the model after
       `attach`, and anew when `phase` changes: its reducer would wait for logits that are removed, and miss new ones.
       With `find_unused_parameters=True`, an exit needs no new wrapper.
@@ -102,6 +107,11 @@ class SparseMasks:
         return sum(weight.size for weight in self._phase.weights)
 
     @property
+    def masked_names(self) -> list[str]:
+        """The names of the weights on which masks decide, or decided, in the model's state dict."""
+        return [weight.name for weight in self._phase.weights]
+
+    @property
     def density(self) -> float:
         """The share of the masked parameters that the masks keep, in [0, 1]; 1 if nothing is masked (any more)."""
         return self._phase.num_kept() / self.num_masked if self.num_masked else 1.0
@@ -128,7 +138,28 @@ class SparseMasks:
     @property
     def overall_density(self) -> float:
         """The share of all the model's parameters that are not masked out, in [0, 1]."""
-        return 1.0 - (1.0 - self.density) * self.num_masked / self.num_parameters
+        return self._overall(self.density)
+
+    def density_of(self, state: Mapping[str, Tensor]) -> float:
+        """Returns the density that weights have, counted from their zeros.
+
+        Args:
+            state: The model's state dict, or another one with its names: an average, a file. Units of which all
+                weights are zero count as dropped; of weights that have become smaller, the masks are counted.
+
+        Returns:
+            The share of the masked parameters that is left, in [0, 1]; 1 if nothing is masked.
+        """
+        pairs = zip(self._phase.weights, self._phase.unit_masks(), strict=True)
+        num_kept = sum(_num_kept(weight, unit_mask, state[weight.name]) for weight, unit_mask in pairs)
+        return num_kept / self.num_masked if self.num_masked else 1.0
+
+    def overall_density_of(self, state: Mapping[str, Tensor]) -> float:
+        """Returns the share of all the model's parameters that is left in weights, in [0, 1]; see `density_of`."""
+        return self._overall(self.density_of(state))
+
+    def _overall(self, density: float) -> float:
+        return 1.0 - (1.0 - density) * self.num_masked / self.num_parameters
 
     @property
     def changed_share(self) -> float:
@@ -230,7 +261,7 @@ class SparseMasks:
         density = self.density
         return {
             "density": density,
-            "overall_density": 1.0 - (1.0 - density) * self.num_masked / self.num_parameters,
+            "overall_density": self._overall(density),
             "changed_share": self.changed_share,
             **self._phase.summary(),
         }
@@ -335,6 +366,13 @@ class SparseMasks:
         write_zeros(before.weights, dead, optimizer)
         before.regrown.add(dead)
         self._phase = DensePhase(before.weights, before.regrown)
+
+
+def _num_kept(weight: Weight, unit_mask: Tensor, values: Tensor) -> int:
+    """Returns how many parameters of a weight's units are left: by its zeros or, if it is smaller now, its mask."""
+    is_whole = tuple(values.shape) == weight.tiling.shape
+    live = weight.tiling.pool((values != 0).float()) > 0 if is_whole else unit_mask
+    return int(live.sum()) * weight.parameters_per_unit
 
 
 def _signature(phase: Phase) -> str:

@@ -129,27 +129,29 @@ class DecayingMask(FollowingMask):
 class LeakyMask(nn.Module):
     """Multiplies a weight by 1 where the mask keeps it, and by a factor in [0, 1) elsewhere.
 
-    The bits and the factor are tensors that change in place, so that a compiled model is not compiled again.
+    The bits and the factor are buffers that change in place, so that a compiled model is not compiled again; no state
+    dict has them. Copies have their own, and `AveragedModel` keeps those of its copy up to date.
 
     Args:
         weight: The weight that gets the mask.
-        leak: The factor, a 0-d tensor on the CPU; one for all the masks of a model.
+        leak: The factor, at first.
         settings: The method, which says how gradients pass.
     """
 
-    def __init__(self, weight: Weight, leak: Tensor, settings: FollowingMask) -> None:
+    def __init__(self, weight: Weight, leak: float, settings: FollowingMask) -> None:
         super().__init__()
         self.unit_mask: Tensor
         self.register_buffer("unit_mask", all_ones([weight])[0], persistent=False)
+        self.leak: Tensor
+        self.register_buffer("leak", torch.tensor(leak, device=self.unit_mask.device), persistent=False)
         self.tiling = weight.tiling
-        self.leak = leak
         self.is_straight = settings.is_straight
 
     def forward(self, weight: Tensor) -> Tensor:
         """Returns the masked weight, (O, I, K...)."""
         mask = shard_like(self.tiling.expand(self.unit_mask), weight)
         if not self.is_straight:
-            return torch.where(mask, weight, weight * self.leak)
+            return torch.where(mask, weight, weight * self.leak.clone())  # DDP writes buffers anew in each forward pass
         masked = _StraightThrough.apply(weight, mask)  # type: ignore[no-untyped-call]
         return cast(Tensor, masked)
 
@@ -182,7 +184,7 @@ class FollowingPhase(ParametrizedPhase):
     def __init__(self, settings: FollowingMask, weights: Sequence[Weight]) -> None:
         super().__init__(settings, weights, MaskChanges(settings.check_every), settings.stable_share)
         self.settings = settings
-        self._leak = torch.tensor(settings.leak(0.0))
+        self._leak = settings.leak(0.0)
         self._masks = [LeakyMask(weight, self._leak, settings) for weight in weights]
         if settings.start == 0.0:
             self._open()
@@ -212,7 +214,7 @@ class FollowingPhase(ParametrizedPhase):
             if progress >= self.settings.start:
                 self._open()
             return False
-        self._leak.fill_(self.settings.leak(self.settings.share(progress)))
+        self._set_leak(self.settings.leak(self.settings.share(progress)))
         self._follow()
         self._changes.check(progress - self.settings.start, self.unit_masks)
         return progress >= self.settings.until
@@ -227,7 +229,7 @@ class FollowingPhase(ParametrizedPhase):
 
     def summary(self) -> dict[str, float]:
         """Returns the factor on dropped weights, for the log."""
-        return {"leak": self._leak.item()}
+        return {"leak": self._leak}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the masks now and at the last check."""
@@ -235,7 +237,7 @@ class FollowingPhase(ParametrizedPhase):
         return {
             "unit_masks": dict(zip(names, self.unit_masks(), strict=True)),
             STATE_KEY: self._changes.state_dict(),
-            "leak": self._leak.item(),
+            "leak": self._leak,
             "open": self.is_open,
         }
 
@@ -246,7 +248,12 @@ class FollowingPhase(ParametrizedPhase):
         for weight, mask in zip(self.weights, self._masks, strict=True):
             mask.unit_mask.copy_(state["unit_masks"][weight.name])
         self._changes.load_state_dict(state[STATE_KEY])
-        self._leak.fill_(state["leak"])
+        self._set_leak(state["leak"])
+
+    def _set_leak(self, leak: float) -> None:
+        self._leak = leak
+        for mask in self._masks:
+            mask.leak.fill_(leak)
 
     @torch.no_grad()
     def _open(self) -> None:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from lightning.pytorch.callbacks import Checkpoint
 
 from asrsparse.files import atomic_path
-from asrsparse.training.checkpoints import SnapshotChoice, read_snapshots, save_snapshot
+from asrsparse.masks import SparseMasks
+from asrsparse.training.checkpoints import SnapshotChoice, averageable, read_snapshots, save_snapshot
 from asrsparse.training.lightning_module import ASRLightningModule
 
 logger = logging.getLogger(__name__)
@@ -139,15 +140,30 @@ class Snapshots(L.Callback):
     def __init__(self, folder: Path, choice: SnapshotChoice) -> None:
         self.folder = folder
         self.choice = choice
+        self._phase_before: str | None = None  # the phase of the masks before the last update
+
+    def on_train_batch_start(  # type: ignore[override]
+        self, trainer: L.Trainer, pl_module: ASRLightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._phase_before = _full_phase(pl_module.masks)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: ASRLightningModule) -> None:  # type: ignore[override]
         if not trainer.is_global_zero:
             return
-        dev_loss = float(trainer.callback_metrics.get("dev_loss", math.nan))
-        save_snapshot(self.folder, pl_module.position.epoch, dev_loss, pl_module.masks.merged_state_dict())
+        masks = pl_module.masks
+        self._save(masks, pl_module.position.epoch, float(trainer.callback_metrics.get("dev_loss", math.nan)))
         snapshots = read_snapshots(self.folder)
-        for dropped in set(snapshots) - set(self.choice.choose(snapshots)):
+        for dropped in set(snapshots) - set(self.choice.choose(averageable(snapshots))):
             dropped.path.unlink()
+
+    def _save(self, masks: SparseMasks, epoch: int, dev_loss: float) -> None:
+        joins = self._phase_before if masks.phase == "sparse" else None
+        save_snapshot(self.folder, epoch, dev_loss, masks.merged_state_dict(), _full_phase(masks), joins)
+
+
+def _full_phase(masks: SparseMasks) -> str:
+    """Returns the phase of masks, and whether it follows their exit: a name may stand for a phase on either side."""
+    return f"{masks.phase} after the exit" if masks.exit_summary else masks.phase
 
 
 class ResumeCheckpoint(Checkpoint):

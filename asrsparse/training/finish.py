@@ -9,11 +9,12 @@ from omegaconf import DictConfig
 
 from asrsparse.environment import environment
 from asrsparse.files import write_json
+from asrsparse.masks import SparseMasks
 from asrsparse.masks.compact import compact, fit_to, num_parameters
 from asrsparse.models.builders import build_model
 from asrsparse.models.weight_files import save_weights
 from asrsparse.training.callbacks import Stopwatch
-from asrsparse.training.checkpoints import average, read_snapshots
+from asrsparse.training.checkpoints import average, averageable, read_snapshots
 from asrsparse.training.lightning_module import ASRLightningModule
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,13 @@ def finish(
     config: DictConfig, run_dir: Path, module: ASRLightningModule, stopwatch: Stopwatch, command: str
 ) -> dict[str, Any]:
     """Averages the snapshots to `model.safetensors`, and writes `train.json`.
+
+    Its densities, shares in [0, 1]:
+
+    * `density`: of all parameters, those that are left in `model.safetensors`.
+    * `density_of_masked`: of the parameters on which masks decided, those that are left there; 1 without masks.
+    * `density_at_exit`: of the latter, those that the masks kept when they left. After an exit to fixed zeros, it is
+      `density_of_masked`.
 
     Args:
         config: The composed configuration.
@@ -44,7 +52,6 @@ def finish(
         "steps": module.position.steps,
         "hours_heard": module.position.hours_heard,
         "train_seconds": stopwatch.seconds,
-        "density": module.masks.overall_density,
         "density_at_exit": module.masks.exit_summary.get("density"),
         "masks": config.masks.name,
         "parameters": module.masks.num_parameters,
@@ -52,7 +59,7 @@ def finish(
         "environment": environment(),
     }
     if module.global_rank == 0:
-        record["parameters_compacted"] = _write_model(config, run_dir, module.model.vocab_size)
+        record |= _write_model(config, run_dir, module.model.vocab_size, module.masks)
         write_json(run_dir / "train.json", record)
         logger.info(
             "%s is trained: %.2f h of speech in %.0f s.", run_dir, record["hours_heard"], record["train_seconds"]
@@ -60,12 +67,12 @@ def finish(
     return record
 
 
-def _write_model(config: DictConfig, run_dir: Path, vocab_size: int) -> int:
-    """Writes the average of the snapshots, compacted with `masks.compact`; returns its number of parameters."""
-    snapshots = read_snapshots(run_dir / "snapshots")
+def _write_model(config: DictConfig, run_dir: Path, vocab_size: int, masks: SparseMasks) -> dict[str, Any]:
+    """Writes the average of the snapshots, compacted with `masks.compact`; returns its densities and its size."""
+    snapshots = averageable(read_snapshots(run_dir / "snapshots"))
     model = build_model(config, vocab_size)
     before = num_parameters(model)
-    weights = average(snapshots)
+    weights = average(snapshots, masks.weight_masks())
     fit_to(model, weights)  # of a model that was compacted in training
     model.load_state_dict(weights)
     if config.masks.compact:
@@ -75,7 +82,11 @@ def _write_model(config: DictConfig, run_dir: Path, vocab_size: int) -> int:
         logger.info("%s is compacted: %d of %d parameters are left.", run_dir, after, before)
     epochs = ",".join(str(s.epoch) for s in snapshots)
     save_weights(run_dir / "model.safetensors", model.state_dict(), {"epochs": epochs})
-    return after
+    return {
+        "density": masks.overall_density_of(weights),
+        "density_of_masked": masks.density_of(weights),
+        "parameters_compacted": after,
+    }
 
 
 def peak_memory_gib() -> float:

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from asrsparse.training.checkpoints import (
     LastEpochs,
     Snapshot,
     average,
+    averageable,
     read_snapshots,
     save_snapshot,
 )
@@ -103,24 +105,78 @@ def test_counters_come_from_the_latest_epoch(tmp_path):
     assert counter.item() == 30
 
 
-def test_no_snapshots_and_different_models_are_refused(tmp_path):
+def test_no_snapshots_are_refused():
     with pytest.raises(ValueError, match="No snapshots to average"):
         average([])
-    mixed = snapshots_of(tmp_path, random_weights(0), random_weights(1, extra=torch.zeros(2)))
-    with pytest.raises(ValueError, match=r"epoch_001.safetensors and .*epoch_000.safetensors are of different models"):
-        average(mixed)
 
 
-def test_models_that_differ_in_a_shape_are_refused(tmp_path):
-    mixed = snapshots_of(tmp_path, {"w": torch.zeros(2)}, {"w": torch.zeros(3)})
-    with pytest.raises(ValueError, match="are of different models"):
-        average(mixed)
+@pytest.mark.parametrize(
+    "before",
+    [{"w": torch.full((3,), 8.0)}, {"w": torch.full((2,), 8.0), "extra": torch.zeros(2)}],
+    ids=["shape", "name"],
+)
+def test_snapshots_of_another_size_than_the_latest_are_left_out_and_named(tmp_path, before, caplog):
+    mixed = snapshots_of(tmp_path, before, before, {"w": torch.full((2,), 1.0)}, {"w": torch.full((2,), 3.0)})
+    with caplog.at_level("INFO", "asrsparse"):
+        averaged = average(mixed)
+    assert averaged["w"].tolist() == [2.0, 2.0]
+    assert (
+        "left out of the average: the snapshots of epochs 1, 2, from before the model changed its size" in caplog.text
+    )
+
+
+def test_an_average_of_one_size_and_phase_leaves_none_out(tmp_path, caplog):
+    with caplog.at_level("INFO", "asrsparse"):
+        average(snapshots_of(tmp_path, random_weights(0), random_weights(1)))
+    assert not caplog.text
+
+
+def in_phases(*phases):
+    return [Snapshot(Path("run/snapshots/x"), epoch, 1.0, *pair) for epoch, pair in enumerate(phases)]
+
+
+@pytest.mark.parametrize(
+    ("phases", "chosen"),
+    [
+        ([("learning", "learning"), ("learning", "learning"), ("dense after the exit", "dense after the exit")], [2]),
+        ([("dense", "dense"), ("sparse", "sparse"), ("sparse", "sparse")], [1, 2]),
+        ([("dense", "dense"), ("following", "following"), ("sparse after the exit", "following")], [1, 2]),
+        ([("following", "following"), ("sparse after the exit", "following"), ("sparse after the exit",) * 2], [1, 2]),
+    ],
+    ids=["a dense exit", "masks that come", "an exit at the end", "an exit before the end"],
+)
+def test_snapshots_from_before_an_exit_are_not_averaged_with_those_after_it(phases, chosen):
+    snapshots = in_phases(*phases)
+    assert [s.epoch for s in averageable(snapshots[::-1])] == chosen
+
+
+def test_what_the_last_masks_drop_is_zero_in_the_average(tmp_path):
+    moving = snapshots_of(tmp_path, {"w": torch.tensor([2.0, 0.0, 4.0])}, {"w": torch.tensor([0.0, 6.0, 2.0])})
+    averaged = average(moving, {"w": torch.tensor([False, True, True])})
+    assert averaged["w"].tolist() == [0.0, 6.0, 3.0]  # of a weight that was regrown, the snapshots since then count
+    assert average(moving, {"w": torch.tensor([True, True, True])})["w"].tolist() == [1.0, 3.0, 3.0]
+    assert average(moving)["w"].tolist() == [1.0, 3.0, 3.0]
+
+
+def test_masks_of_weights_that_became_smaller_since_are_ignored(tmp_path):
+    small = snapshots_of(tmp_path, {"w": torch.tensor([2.0, 1.0])})
+    assert average(small, {"w": torch.tensor([False, True, True])})["w"].tolist() == [2.0, 1.0]
 
 
 def test_a_snapshot_comes_back_with_epoch_and_loss(tmp_path):
     save_snapshot(tmp_path, 12, 1 / 3, random_weights(0))
     (snapshot,) = read_snapshots(tmp_path)
-    assert snapshot == Snapshot(tmp_path / "epoch_012.safetensors", 12, 1 / 3)
+    shapes = {("a.weight", (4, 3)), ("a.bias", (4,))}
+    assert snapshot == Snapshot(tmp_path / "epoch_012.safetensors", 12, 1 / 3, "dense", "dense", shapes)
+    save_snapshot(tmp_path, 12, 1 / 3, random_weights(0), "sparse after the exit", "following")
+    (snapshot,) = read_snapshots(tmp_path)
+    assert (snapshot.phase, snapshot.joins) == ("sparse after the exit", "following")
+
+
+def test_snapshots_of_earlier_versions_are_those_of_a_dense_model(tmp_path):
+    save_file({"w": torch.zeros(2)}, tmp_path / "epoch_000.safetensors", {"epoch": "0", "dev_loss": "1.5"})
+    save_snapshot(tmp_path, 1, 1.0, {"w": torch.ones(2)})
+    assert average(read_snapshots(tmp_path))["w"].tolist() == [0.5, 0.5]
 
 
 def test_a_snapshot_without_validation_has_no_number_for_its_loss(tmp_path):
