@@ -22,6 +22,7 @@ How it is built, in the order of reading:
     saliency.py          the scores of units: RandomSaliency, MagnitudeSaliency, GradientSaliency, ...
     sharding.py          several ranks, one set of masks; weights in parts on several ranks (FSDP2)
     moments.py           the moments that an optimiser keeps of a weight
+    optimizers.py        several optimisers as one
     sparse_adamw.py      AdamW that keeps moments of live weights only
     fixed_zeros.py       weights held at zero
     regrowth.py          weights that are trained again after they were dropped

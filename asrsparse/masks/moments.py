@@ -85,7 +85,8 @@ def require_held(optimizer: Optimizer, parameters: Iterable[nn.Parameter], what:
     wanted = list(parameters)
     lacking = sum(id(parameter) not in held for parameter in wanted)
     if lacking:
+        name = getattr(optimizer, "name", type(optimizer).__name__)  # several in one have a name
         raise ValueError(
-            f"{type(optimizer).__name__} does not hold {lacking} of {len(wanted)} {what}. "
+            f"{name} does not hold {lacking} of {len(wanted)} {what}. "
             "Build the optimiser from masks.param_groups(lr=..., weight_decay=...)."
         )

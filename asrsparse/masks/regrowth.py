@@ -8,12 +8,12 @@ regrown weight is scaled.
 
 Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
 K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
-R regrown weights of one tensor.
+R regrown weights of one tensor, of any age.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -22,28 +22,46 @@ from torch.optim import Optimizer
 
 from asrsparse.masks.sharding import is_sharded, join_like, local, part_of
 
-_FADED = 0.95  # Adam's correction of its second moment, from which on a cohort is left to the optimiser alone
+_FADED = 0.95  # Adam's correction of its second moment, from which on regrown weights are left to the optimiser alone
+_UNKNOWN = 2**30  # more steps than a training has
 
 
 @dataclass
-class _Cohort:
-    """The weights of one tensor that were regrown in the same step.
+class _Regrown:
+    """The regrown weights of one tensor that still warm up: one entry, however often some were added.
 
     Attributes:
         number: The number of the tensor among the masked weights.
         indices: Their indices in the flattened weight, int64 (R,); with FSDP2, in this rank's part of it.
         before: The values that they had before the optimiser's next step, (R,).
-        age: The number of optimiser steps since they were regrown.
+        ages: The optimiser steps since each was regrown, int32 (R,); they stop one after the last that matters.
+        youngest: The least of them, the same on all ranks.
+        last: The age at which a weight is scaled for the last time; it is known after a step.
     """
 
     number: int
     indices: Tensor
     before: Tensor
-    age: int = 0
+    ages: Tensor
+    youngest: int = 0
+    last: int = _UNKNOWN
 
     def move_to(self, device: torch.device) -> None:
         """The model may move to another device after its masks were loaded."""
-        self.indices, self.before = self.indices.to(device), self.before.to(device)
+        self.indices, self.before, self.ages = (t.to(device) for t in (self.indices, self.before, self.ages))
+
+    def keep(self, kept: Tensor) -> None:
+        """Removes the others; `kept` is bool (R,)."""
+        self.indices, self.before, self.ages = self.indices[kept], self.before[kept], self.ages[kept]
+
+    def extend(self, added: "_Regrown") -> None:
+        """Adds younger ones, and removes those that are no longer scaled."""
+        self.move_to(added.indices.device)
+        self.keep(self.ages <= self.last)
+        self.indices = torch.cat([self.indices, added.indices])
+        self.before = torch.cat([self.before, added.before])
+        self.ages = torch.cat([self.ages, added.ages])
+        self.youngest = min(self.youngest, added.youngest)
 
 
 class HasParameter(Protocol):
@@ -55,7 +73,7 @@ class HasParameter(Protocol):
 
 
 class RegrownWeights:
-    """The regrown weights that still warm up, in cohorts of the same age.
+    """The regrown weights that still warm up.
 
     Args:
         weights: The masked weights, or other parameters.
@@ -66,12 +84,12 @@ class RegrownWeights:
     def __init__(self, weights: Sequence[HasParameter], warmup_steps: int) -> None:
         self._weights = weights
         self.warmup_steps = warmup_steps
-        self._cohorts: list[_Cohort] = []
+        self._regrown: dict[int, _Regrown] = {}
 
     @property
     def num_weights(self) -> int:
         """The number of weights that still warm up, in this rank's parts of the weights."""
-        return sum(cohort.indices.numel() for cohort in self._cohorts)
+        return sum(each.indices.numel() for each in self._regrown.values())
 
     @torch.no_grad()
     def add(self, regrown: Sequence[Tensor]) -> None:
@@ -83,16 +101,16 @@ class RegrownWeights:
         for number, added in enumerate(regrown):
             if added.any():
                 indices = part_of(added, self._weights[number].parameter).flatten().nonzero().squeeze(1)
-                self._cohorts.append(_Cohort(number, indices, self._values(number, indices)))
+                ages = torch.zeros_like(indices, dtype=torch.int32)
+                self._insert(_Regrown(number, indices, self._values(number, indices), ages))
 
     def drop(self, dead: Sequence[Tensor]) -> None:
         """Removes weights that are dropped again; `dead` is True for them, bool (O, I, K...) for each masked weight."""
-        for cohort in self._cohorts:
-            cohort.move_to(dead[cohort.number].device)
-            held = part_of(dead[cohort.number], self._parameter(cohort))
-            alive = ~held.flatten()[cohort.indices]
-            cohort.indices, cohort.before = cohort.indices[alive], cohort.before[alive]
-        self._cohorts = [cohort for cohort in self._cohorts if self._may_matter(cohort)]
+        for each in self._regrown.values():
+            each.move_to(dead[each.number].device)
+            held = part_of(dead[each.number], self._parameter(each))
+            each.keep(~held.flatten()[each.indices])
+        self._regrown = {number: each for number, each in self._regrown.items() if self._may_matter(each)}
 
     def cut(self, places: Sequence[Tensor | None]) -> None:
         """Follows weights that have shrunk.
@@ -101,73 +119,108 @@ class RegrownWeights:
             places: For each masked weight, where its entries stood in the flattened weight before, int64, of its new
                 shape; None if it is as before.
         """
-        for cohort in self._cohorts:
-            if (kept := places[cohort.number]) is not None:
-                now = torch.full((int(max(kept.max(), cohort.indices.max())) + 1,), -1)
+        for each in self._regrown.values():
+            if (kept := places[each.number]) is not None:
+                now = torch.full((int(max(kept.max(), each.indices.max())) + 1,), -1)
                 now[kept.flatten().cpu()] = torch.arange(kept.numel())
-                moved = now.to(cohort.indices.device)[cohort.indices]
-                cohort.indices, cohort.before = moved[moved >= 0], cohort.before[moved >= 0]
-        self._cohorts = [cohort for cohort in self._cohorts if self._may_matter(cohort)]
+                moved = now.to(each.indices.device)[each.indices]
+                each.keep(moved >= 0)
+                each.indices = moved[moved >= 0]
+        self._regrown = {number: each for number, each in self._regrown.items() if self._may_matter(each)}
 
     @torch.no_grad()
     def step(self, optimizer: Optimizer) -> None:
-        """Scales what the optimiser's last step changed in them; to be called after each step of the optimiser."""
-        self._cohorts = [cohort for cohort in self._cohorts if self._step(cohort, optimizer)]
+        """Scales what the optimiser's last step changed in them; to be called after each step of the optimiser.
 
-    def _step(self, cohort: _Cohort, optimizer: Optimizer) -> bool:
-        """Returns whether they still warm up."""
-        parameter = self._parameter(cohort)
-        cohort.move_to(parameter.device)
-        correction = _BiasCorrection.of(parameter, optimizer)
-        cohort.age += 1
-        warmup = min(1.0, cohort.age / max(self.warmup_steps, 1))
-        after = self._values(cohort.number, cohort.indices)
-        cohort.before = torch.lerp(cohort.before, after, warmup * correction.factor(cohort.age))
-        local(parameter).view(-1)[cohort.indices] = cohort.before
-        return cohort.age < self.warmup_steps or not correction.has_faded(cohort.age)
+        Weights that are frozen meanwhile do not get older.
+        """
+        if self._regrown:
+            factors = _Factors(optimizer, self.warmup_steps)
+            self._regrown = {number: each for number, each in self._regrown.items() if self._step(each, factors)}
 
-    def _parameter(self, cohort: _Cohort) -> nn.Parameter:
-        return self._weights[cohort.number].parameter
+    def _step(self, each: _Regrown, factors: "_Factors") -> bool:
+        """Returns whether any of them still warm up."""
+        parameter = self._parameter(each)
+        if not parameter.requires_grad:
+            return True
+        each.move_to(parameter.device)
+        by_age = factors.of(parameter)
+        each.last = len(by_age) - 2
+        each.youngest += 1
+        each.ages.add_(1).clamp_(max=len(by_age) - 1)
+        after = self._values(each.number, each.indices)
+        each.before = _interpolated(each.before, after, by_age.index_select(0, each.ages))
+        _write(local(parameter), each.indices, each.before)
+        return each.youngest < each.last
+
+    def _insert(self, added: _Regrown) -> None:
+        if added.number in self._regrown:
+            self._regrown[added.number].extend(added)
+        else:
+            self._regrown[added.number] = added
+
+    def _parameter(self, each: _Regrown) -> nn.Parameter:
+        return self._weights[each.number].parameter
 
     def _values(self, number: int, indices: Tensor) -> Tensor:
         return local(self._weights[number].parameter.detach()).flatten()[indices]
 
-    def _may_matter(self, cohort: _Cohort) -> bool:
-        """Returns whether any rank may hold weights of a cohort: all ranks keep the same list of cohorts."""
-        return cohort.indices.numel() > 0 or is_sharded(self._parameter(cohort))
+    def _may_matter(self, each: _Regrown) -> bool:
+        """Returns whether any rank may hold regrown weights of a tensor: all ranks keep the same tensors."""
+        return each.indices.numel() > 0 or is_sharded(self._parameter(each))
 
     def bind(self) -> None:
         """Uses this rank's parts of the weights from here on, after `fully_shard` has cut them up."""
-        self._cohorts = [_part(cohort, self._parameter(cohort)) for cohort in self._cohorts]
+        self._regrown = {number: _part(each, self._parameter(each)) for number, each in self._regrown.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the cohorts of whole weights: tensors and plain numbers. All ranks must call this."""
-        whole = [_whole(cohort, self._parameter(cohort)) for cohort in self._cohorts]
-        return {"cohorts": [[c.number, c.indices, c.before, c.age] for c in whole if c.indices.numel()]}
+        """Returns the regrown weights of whole tensors, and their ages. All ranks must call this."""
+        whole = [_whole(each, self._parameter(each)) for each in self._regrown.values()]
+        return {"cohorts": [[w.number, w.indices, w.before, w.ages] for w in whole if w.indices.numel()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned; the weights may be loaded before or after."""
-        self._cohorts = [_Cohort(*cohort) for cohort in state["cohorts"]]
+        """Restores what `state_dict` returned; the weights may be loaded before or after.
+
+        In checkpoints of earlier versions a tensor has several items, each with one age.
+        """
+        self._regrown = {}
+        for number, indices, before, age in state["cohorts"]:
+            ages = age.clone() if isinstance(age, Tensor) else torch.full_like(indices, age, dtype=torch.int32)
+            self._insert(_Regrown(number, indices, before, ages, youngest=int(ages.min())))
         self.bind()
 
 
-def _part(cohort: _Cohort, parameter: nn.Parameter) -> _Cohort:
-    """Returns the weights of a cohort that are in this rank's part."""
-    if not is_sharded(parameter):
-        return cohort
-    is_in = part_of(_spread(cohort.indices, torch.ones_like(cohort.before), parameter.shape), parameter)
-    before = part_of(_spread(cohort.indices, cohort.before, parameter.shape), parameter)
-    return _picked(cohort, is_in, before)
+def _interpolated(before: Tensor, after: Tensor, factors: Tensor) -> Tensor:
+    """Returns before + factors (after - before), (R,) each, computed in float32 at least."""
+    precise = torch.promote_types(before.dtype, torch.float32)
+    return torch.lerp(before.to(precise), after.to(precise), factors.to(precise)).to(before.dtype)
 
 
-def _whole(cohort: _Cohort, parameter: nn.Parameter) -> _Cohort:
-    """Returns the cohort of the whole weight of which this rank has a part."""
+def _write(weight: Tensor, indices: Tensor, values: Tensor) -> None:
+    """Writes values (R,) into a weight at indices of its flattened elements, in whatever order memory has them."""
+    flat = weight.reshape(-1)  # of the same memory, if the order there is that of the axes
+    flat[indices] = values
+    if not weight.is_contiguous():
+        weight.copy_(flat.view(weight.shape))
+
+
+def _part(each: _Regrown, parameter: nn.Parameter) -> _Regrown:
+    """Returns the regrown weights that are in this rank's part."""
     if not is_sharded(parameter):
-        return cohort
+        return each
+    ages = part_of(_spread(each.indices, each.ages + 1, parameter.shape), parameter)
+    before = part_of(_spread(each.indices, each.before, parameter.shape), parameter)
+    return _picked(each, ages, before)
+
+
+def _whole(each: _Regrown, parameter: nn.Parameter) -> _Regrown:
+    """Returns the regrown weights of the whole tensor of which this rank has a part."""
+    if not is_sharded(parameter):
+        return each
     shape = local(parameter.detach()).shape
-    is_in = join_like(_spread(cohort.indices, torch.ones_like(cohort.before), shape), parameter)
-    before = join_like(_spread(cohort.indices, cohort.before, shape), parameter)
-    return _picked(cohort, is_in, before)
+    ages = join_like(_spread(each.indices, each.ages + 1, shape), parameter)
+    before = join_like(_spread(each.indices, each.before, shape), parameter)
+    return _picked(each, ages, before)
 
 
 def _spread(indices: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
@@ -175,9 +228,34 @@ def _spread(indices: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
     return values.new_zeros(shape.numel()).index_copy_(0, indices, values).view(shape)
 
 
-def _picked(cohort: _Cohort, is_in: Tensor, before: Tensor) -> _Cohort:
-    indices = is_in.flatten().nonzero().squeeze(1)
-    return _Cohort(cohort.number, indices, before.flatten()[indices], cohort.age)
+def _picked(each: _Regrown, ages: Tensor, before: Tensor) -> _Regrown:
+    """Returns the regrown weights from tensors of the weight's shape, one more than their ages, and their values."""
+    indices = ages.flatten().nonzero().squeeze(1)
+    return replace(each, indices=indices, before=before.flatten()[indices], ages=ages.flatten()[indices] - 1)
+
+
+class _Factors:
+    """The factors on the optimiser's last step, by the age of a regrown weight.
+
+    Args:
+        optimizer: The optimiser.
+        warmup_steps: The steps in which a learning rate rises.
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup_steps: int) -> None:
+        self._optimizer = optimizer
+        self.warmup_steps = warmup_steps
+        self._groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+        self._by_correction: dict[_BiasCorrection, Tensor] = {}  # most parameters have taken the same steps
+
+    def of(self, parameter: nn.Parameter) -> Tensor:
+        """Returns the factors for the ages 0, 1, ... until one after the last that needs one, which is 1."""
+        state, group = self._optimizer.state.get(parameter, {}), self._groups.get(id(parameter), {})
+        correction = _BiasCorrection.of(state, group)
+        if correction not in self._by_correction:
+            self._by_correction[correction] = correction.factors(self.warmup_steps)
+        by_age = self._by_correction[correction]
+        return by_age.to(parameter.device, torch.promote_types(parameter.dtype, torch.float32))
 
 
 @dataclass(frozen=True)
@@ -197,20 +275,26 @@ class _BiasCorrection:
     beta2: float = 0.0
 
     @classmethod
-    def of(cls, parameter: nn.Parameter, optimizer: Optimizer) -> "_BiasCorrection":
-        """Returns the correction that the optimiser makes for this parameter."""
-        state = optimizer.state.get(parameter, {})
-        if "exp_avg_sq" not in state or "step" not in state:
+    def of(cls, state: Mapping[str, Any], group: Mapping[str, Any]) -> "_BiasCorrection":
+        """Returns the correction that an optimiser makes for a parameter with this state, in this group."""
+        if "exp_avg_sq" not in state or "betas" not in group or not float(state.get("step", 0.0)):
             return cls()
-        group = next(g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
         return cls(float(state["step"]), *(float(beta) for beta in group["betas"]))
 
-    def factor(self, age: int) -> float:
-        """Returns the step due to moments of `age` steps, divided by the step that the optimiser takes at its t."""
-        first = (1.0 - self.beta1**self.steps) / (1.0 - self.beta1**age)
-        second = (1.0 - self.beta2**age) / (1.0 - self.beta2**self.steps)
-        return float(first * math.sqrt(second))
+    def factors(self, warmup_steps: int) -> Tensor:
+        """Returns the warm-up times the step due to moments of that age, divided by the step that the optimiser takes.
 
-    def has_faded(self, age: int) -> bool:
-        """Returns whether moments of this age need hardly any correction."""
-        return self.beta2**age < 1.0 - _FADED**2
+        Returns:
+            The factors for the ages from 0 on, float64; the last is 1, for all ages that follow.
+        """
+        ages = torch.arange(1, self._last_age(warmup_steps) + 1, dtype=torch.float64)
+        first = (1.0 - self.beta1**self.steps) / (1.0 - self.beta1**ages)
+        second = (1.0 - self.beta2**ages) / (1.0 - self.beta2**self.steps)
+        warmup = (ages / max(warmup_steps, 1)).clamp(max=1.0)
+        ends = ages.new_tensor([0.0]), ages.new_tensor([1.0])
+        return torch.cat([ends[0], warmup * first * second.sqrt(), ends[1]])
+
+    def _last_age(self, warmup_steps: int) -> int:
+        """Returns the age from which on moments need hardly any correction, and the warm-up is over."""
+        faded = math.floor(math.log(1.0 - _FADED**2) / math.log(self.beta2)) + 1 if self.beta2 > 0.0 else 1
+        return max(faded, warmup_steps, 1)

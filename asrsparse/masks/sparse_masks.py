@@ -6,7 +6,7 @@ K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from asrsparse.masks.cuts import owners
 from asrsparse.masks.fixed_zeros import write_zeros
 from asrsparse.masks.layers import maskable_layers
 from asrsparse.masks.moments import require_held
+from asrsparse.masks.optimizers import as_one
 from asrsparse.masks.phases import DensePhase, Exit, MaskMethod, Phase, SparsePhase, all_ones
 from asrsparse.masks.sharding import full, is_sharded, require_same_on_all_ranks
 from asrsparse.masks.weights import Weight, parameter_of
@@ -172,12 +173,27 @@ class SparseMasks:
         The last is `{"name": "mask_logits", ...}` with a learning rate of its own, which a schedule with warm-up should
         leave alone, as the masks are learned while it warms up. It stays, with empty tensors, after the exit.
 
+        Each has a `"name"`, by which they can be split between optimisers; `step` takes a list of these.
+
         Args:
             lr: Learning rate of the model's parameters.
             weight_decay: Weight decay of those with two dimensions or more.
 
         Raises:
             ValueError: If `fully_shard` came before a mask that it has to find.
+
+        Example:
+            >>> import torch
+            >>> from asrsparse.masks import LearnedMask
+            >>> model = nn.Sequential(nn.Conv1d(8, 16, 3), nn.Flatten(), nn.Linear(32, 4))
+            >>> masks = SparseMasks.attach(model, LearnedMask())
+            >>> matrices, *others = masks.param_groups(lr=1e-3, weight_decay=0.1)
+            >>> flat = [parameter for parameter in matrices["params"] if parameter.dim() == 2]
+            >>> kernels = [parameter for parameter in matrices["params"] if parameter.dim() > 2]
+            >>> muon = torch.optim.Muon(flat, lr=0.02)  # takes matrices only
+            >>> adamw = torch.optim.AdamW([{**matrices, "params": kernels}, *others])
+            >>> masks.step(0.01, [muon, adamw])
+            False
         """
         self._bind()
         trained = [parameter for parameter in self._parameters() if parameter.requires_grad]
@@ -193,12 +209,12 @@ class SparseMasks:
         """Returns the sparse regularisation to add to the loss, a 0-d tensor; exactly 0 if the method has none."""
         return self._phase.penalty()
 
-    def step(self, progress: float, optimizer: Optimizer) -> bool:
+    def step(self, progress: float, optimizer: Optimizer | Sequence[Optimizer]) -> bool:
         """Does what is due after an optimiser step; to be called after each one.
 
         Args:
             progress: The share of training that is done, in [0, 1].
-            optimizer: The optimiser that holds `param_groups`.
+            optimizer: The optimiser that holds `param_groups`, or all those between which they are split.
 
         Returns:
             Whether another phase began in this step: the masks left, or units came back.
@@ -208,6 +224,7 @@ class SparseMasks:
         """
         if not 0.0 <= progress <= 1.0:
             raise ValueError(f"progress: got {progress}, allowed is the share of training done, in [0, 1].")
+        optimizer = as_one(optimizer)
         self._require_ours(optimizer)
         is_over = self._phase.step(progress, optimizer)
         if self._phase.num_checks != self._num_compared:
@@ -222,14 +239,14 @@ class SparseMasks:
             return False
         return True
 
-    def finish(self, exit: Exit, optimizer: Optimizer) -> None:
+    def finish(self, exit: Exit, optimizer: Optimizer | Sequence[Optimizer]) -> None:
         """Zeroes what is masked out; a phase without masks (`dense`) or with fixed ones (`sparse`) follows.
 
         The optimiser's moments of the zeroed weights are zeroed too.
 
         Args:
             exit: `"dense"`: all weights are trained from there. `"sparse"`: zeros stay zeros.
-            optimizer: The optimiser that holds `param_groups`.
+            optimizer: The optimiser that holds `param_groups`, or all those between which they are split.
 
         Raises:
             ValueError: If `exit` is unknown, the masks have left their phase already, or the optimiser is another one.
@@ -241,6 +258,7 @@ class SparseMasks:
                 f"exit: got a second exit ({exit!r}) in phase {self.phase!r}; allowed is one. "
                 "Note that masks.step finishes by itself, at `until` or once the masks are stable."
             )
+        optimizer = as_one(optimizer)
         self._require_ours(optimizer)
         self.exit_summary = self.summary()
         if not self._phase.is_stable:
