@@ -33,17 +33,19 @@ class SoftMask(nn.Module):
         weight: The weight that gets the mask.
         logit: The initial value of all logits.
         temperature: l, a 0-d tensor on the CPU; one for all the masks of a model.
+        scale: A factor on the product, as the temperature; None for none.
     """
 
-    def __init__(self, weight: Weight, logit: float, temperature: Tensor) -> None:
+    def __init__(self, weight: Weight, logit: float, temperature: Tensor, scale: Tensor | None = None) -> None:
         super().__init__()
         start = torch.full(weight.tiling.units_shape, logit, dtype=torch.float32, device=weight.parameter.device)
         self.logits = nn.Parameter(start)
         self.temperature = temperature
+        self.scale = scale
         self.tiling = weight.tiling
 
     def mask(self) -> Tensor:
-        """Returns the mask in (0, 1), (U...)."""
+        """Returns the mask in (0, 1), without the scale, (U...)."""
         return torch.sigmoid(self.temperature * self.logits)  # not in place: a penalty may be taken of it
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -53,7 +55,7 @@ class SoftMask(nn.Module):
     def product(self, weight: Tensor, logits: Tensor) -> Tensor:
         """Returns the weight (O, I, K...) under the mask of the given logits (U...)."""
         masked = _MaskedProduct.apply(weight, logits, self.temperature, self.tiling)  # type: ignore[no-untyped-call]
-        return cast(Tensor, masked)
+        return cast(Tensor, masked if self.scale is None else masked * self.scale)
 
 
 class _MaskedProduct(torch.autograd.Function):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from asrsparse.masks.fixed_zeros import FixedZeros
+from asrsparse.masks.fixed_zeros import FixedZeros, write_zeros
 from asrsparse.masks.regrowth import RegrownWeights
 from asrsparse.masks.sharding import full
 from asrsparse.masks.weights import Weight, release
@@ -97,6 +97,15 @@ class Phase(ABC):
 
     def end(self, optimizer: Optimizer | None) -> None:  # noqa: B027 (nothing to do by default)
         """Makes the model plain again, with its weights as they are; `optimizer` is None if there is none yet."""
+
+    def regrow(self, dead: Sequence[Tensor], optimizer: Optimizer | None) -> None:
+        """Gives weights that were masked out, and are trained from here on, their first values: zero by default.
+
+        Args:
+            dead: True for these weights, bool (O, I, K...) for each masked weight.
+            optimizer: The optimiser, whose moments of them are zeroed; None if there is none yet.
+        """
+        write_zeros(self.weights, dead, optimizer)
 
     def bind(self) -> None:
         """Uses the parameters by which `fully_shard` replaced the whole ones from here on; called once."""

@@ -11,7 +11,6 @@ from typing import Any, get_args
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from asrsparse.masks.fixed_zeros import write_zeros
 from asrsparse.masks.moments import require_held
 from asrsparse.masks.phases import DensePhase, Exit, MaskMethod, Phase, SparsePhase, all_ones
 from asrsparse.masks.sharding import full, is_sharded, require_same_on_all_ranks
@@ -127,7 +126,9 @@ class SparseMasks:
         """Returns the optimiser's groups: matrices and kernels, vectors (norms, biases) without decay, and mask logits.
 
         The last is `{"name": "mask_logits", ...}` with a learning rate of its own, which a schedule with warm-up should
-        leave alone, as the masks are learned while it warms up. It stays, with empty tensors, after the exit.
+        leave alone, as the masks are learned while it warms up; if it has the key `lr_scale`, its rate is that multiple
+        of `lr`, and the same schedule is meant for it (a `LambdaLR` with one function for all groups does so). It
+        stays, with empty tensors, after the exit.
 
         Args:
             lr: Learning rate of the model's parameters.
@@ -143,7 +144,7 @@ class SparseMasks:
         return [
             {"params": matrices, "lr": lr, "weight_decay": weight_decay, "name": "matrices"},
             {"params": vectors, "lr": lr, "weight_decay": 0.0, "name": "vectors"},
-            *(dict(group) for group in self._extra_groups),
+            *({"lr": lr * group.get("lr_scale", 1.0), **group} for group in self._extra_groups),
         ]
 
     def penalty(self) -> Tensor:
@@ -293,7 +294,7 @@ class SparseMasks:
             self._phase = SparsePhase(before.weights, unit_masks, before.regrown, optimizer)
             return
         dead = [w.tiling.expand(~mask) for w, mask in zip(before.weights, unit_masks, strict=True)]
-        write_zeros(before.weights, dead, optimizer)
+        before.regrow(dead, optimizer)
         before.regrown.add(dead)
         self._phase = DensePhase(before.weights, before.regrown)
 
