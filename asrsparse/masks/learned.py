@@ -16,6 +16,7 @@ Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I
 K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -25,17 +26,22 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.allocation import Allocation, Global
+from asrsparse.masks.grad_balance import GradBalance
 from asrsparse.masks.mask_changes import STATE_KEY, MaskChanges
-from asrsparse.masks.moments import forget
+from asrsparse.masks.moments import forget, rescale_moments
 from asrsparse.masks.parametrized import SoftMask
 from asrsparse.masks.parametrized_phase import ParametrizedPhase
 from asrsparse.masks.phases import Exit, Phase
+from asrsparse.masks.regrown_values import RegrowFrom, RegrownValues
 from asrsparse.masks.settings import MaskSettings, wrong
 from asrsparse.masks.sharding import full, is_sharded, local, part_of, total
 from asrsparse.masks.weights import Weight
 from asrsparse.schedules import Geometric, Schedule
 
 PenaltyOn = Literal["logits", "mask"]
+PenaltyReduction = Literal["mean", "sum"]
+DensityBy = Literal["shift", "grad_balance"]
+MaskScaling = Literal["none", "initial", "current"]
 
 _NEAR_BINARY = 0.05  # a mask this close to 0 or 1 counts as near-binary
 
@@ -53,6 +59,10 @@ class LearnedMask(MaskSettings):
         penalty_weight: lambda, at least 0.
         penalty_on: What the penalty is the mean of: `"logits"` (phi) or `"mask"` (sigmoid(l * phi), as in Continuous
             Sparsification, https://arxiv.org/abs/1912.04427, its L1 penalty on relaxed masks).
+        penalty_reduction: `"mean"`, or `"sum"` as in both papers: a lambda for the sum is one of the mean divided by
+            the number of units, `1e-4` of the sum over 3 million weights 300 of the mean.
+        density_by: How `target_density` is held: `"shift"` moves all logits alike (see above), `"grad_balance"` finds a
+            lambda that balances the gradients of task and penalty, see `GradBalance`.
         exit: What follows: `"dense"` zeroes the weights that are masked out and trains them all from there; `"sparse"`
             keeps them at zero.
         allocation: Where `target_density` holds; over the whole model by default, as the paper's penalty does.
@@ -61,8 +71,17 @@ class LearnedMask(MaskSettings):
             (Adam's kind). Where a density is held, they only have to part from one another, and ten times this learning
             rate left a recogniser that learned far more slowly after the exit. A bare penalty must move them all to
             zero within the phase: `logit` over the number of its steps, and more.
-        max_logit: The logits are clamped to plus and minus this; without it the penalty would lower them ever more.
+        logit_lr_scale: The learning rate of the logits as a multiple of that of the weights, on whose schedule it then
+            is too, warm-up and all; None leaves it at `logit_lr`, constant.
+        max_logit: The logits are clamped to plus and minus this; None for no clamp: the penalty lowers them ever more.
         temperature: l, as a function of the share of the phase.
+        mask_scaling: What divides the mask. `"none"`: nothing, so that the weights with which the model computes shrink
+            by sigmoid(l * `logit`) at first, 0.73 by default. `"initial"`: that value, to the end, as in the public
+            code of Continuous Sparsification; the exit multiplies 1 over it into the weights. `"current"`: that at the
+            temperature of each step (our decision), so that a weight whose logit stays is as without a mask throughout.
+        regrow_from: What the weights that were masked out are trained from after the exit `"dense"`: `"zero"`, which
+            changes no output; `"kept"`, the values that they had behind the mask; `"initial"`, fresh random values.
+        seed: The seed of fresh random values; all ranks must have the same.
         reach_by: The share of the phase after which the density is at its target, and the mask may be called stable.
         check_every: The share of the phase between two checks of the mask.
         stable_share: The mask is stable once at most this share of its bits has changed between two checks.
@@ -77,10 +96,16 @@ class LearnedMask(MaskSettings):
     target_density: float | None = 0.5
     penalty_weight: float = 0.0
     penalty_on: PenaltyOn = "logits"
+    penalty_reduction: PenaltyReduction = "mean"
+    density_by: DensityBy = "shift"
     logit: float = 1.0
     logit_lr: float = 0.003
-    max_logit: float = 2.0
+    logit_lr_scale: float | None = None
+    max_logit: float | None = 2.0
     temperature: Schedule = field(default_factory=lambda: Geometric(1.0, 100.0))
+    mask_scaling: MaskScaling = "none"
+    regrow_from: RegrowFrom = "zero"
+    seed: int = 0
     reach_by: float = 0.5
     check_every: float = 0.05
     stable_share: float = 0.001
@@ -89,20 +114,37 @@ class LearnedMask(MaskSettings):
         super().__post_init__()
         for name in ("target_density", "reach_by", "check_every"):
             self._require_share(name)
-        if self.penalty_on not in get_args(PenaltyOn):
-            raise wrong("penalty_on", self.penalty_on, f"are {' and '.join(get_args(PenaltyOn))}")
-        for name in ("logit", "logit_lr", "max_logit"):
+        self._require_choice("penalty_on", PenaltyOn)
+        self._require_choice("penalty_reduction", PenaltyReduction)
+        self._require_choice("density_by", DensityBy)
+        self._require_choice("mask_scaling", MaskScaling)
+        self._require_choice("regrow_from", RegrowFrom)
+        for name in ("logit", "logit_lr"):
             if not getattr(self, name) > 0.0:
                 raise wrong(name, getattr(self, name), "is a positive value")
+        for name in ("logit_lr_scale", "max_logit"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0.0:
+                raise wrong(name, getattr(self, name), "is a positive value, or null")
         if self.penalty_weight < 0.0 or (self.target_density is None and self.penalty_weight == 0.0):
             raise ValueError(
                 f"target_density and penalty_weight: got target_density={self.target_density} and penalty_weight="
                 f"{self.penalty_weight}, allowed are a target_density in (0, 1], a positive penalty_weight, or both."
             )
+        balances, may_balance = self.density_by == "grad_balance", self.target_density and not self.penalty_weight
+        if balances and not (may_balance and self.penalty_on == "logits"):
+            raise ValueError(
+                f"density_by: got 'grad_balance' with target_density={self.target_density}, penalty_weight="
+                f"{self.penalty_weight} and penalty_on={self.penalty_on!r}, allowed are a target_density in (0, 1], "
+                "penalty_weight=0 (it is found) and penalty_on='logits'. Set them so, or density_by='shift'."
+            )
 
     def begin(self, model: nn.Module) -> Phase:
         """Puts a soft mask on each chosen weight and begins to learn, at once or when its time comes."""
         return LearnedPhase(self, self.take_weights(model, self.target_density))
+
+    def _require_choice(self, name: str, choices: Any) -> None:
+        if getattr(self, name) not in get_args(choices):
+            raise wrong(name, getattr(self, name), f"are {' and '.join(get_args(choices))}")
 
 
 class LearnedPhase(ParametrizedPhase):
@@ -116,8 +158,11 @@ class LearnedPhase(ParametrizedPhase):
     def __init__(self, settings: LearnedMask, weights: Sequence[Weight]) -> None:
         super().__init__(settings, weights, MaskChanges(settings.check_every), settings.stable_share)
         self.settings = settings
-        self._soft_masks = [SoftMask(weight, settings.logit, settings.temperature(0.0)) for weight in weights]
+        temperature, scale = settings.temperature(0.0), self._scale_at(0.0)
+        self._soft_masks = [SoftMask(weight, settings.logit, temperature, scale) for weight in weights]
         self._num_units = sum(weight.num_units for weight in weights)
+        self._balance = GradBalance() if settings.density_by == "grad_balance" else None
+        self._regrown_values = RegrownValues(weights, settings.regrow_from, settings.seed)
         self._share = 0.0  # of the phase that is done
         self._mean_shift = torch.zeros(())  # of the logits, in the last step
         if settings.start == 0.0:
@@ -138,16 +183,25 @@ class LearnedPhase(ParametrizedPhase):
         return [logits > 0.0 for logits in self._full_logits()]
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """Returns one group, of the logits: with a learning rate of its own, and without weight decay."""
-        return [{"params": self.logits, "lr": self.settings.logit_lr, "weight_decay": 0.0, "name": "mask_logits"}]
+        """Returns one group, of the logits: with a learning rate of its own or a multiple, and no weight decay."""
+        scale = self.settings.logit_lr_scale
+        lr = {"lr": self.settings.logit_lr} if scale is None else {"lr_scale": scale}
+        return [{"params": self.logits, **lr, "weight_decay": 0.0, "name": "mask_logits"}]
+
+    @property
+    def penalty_weight(self) -> float:
+        """The penalty's weight lambda now, of the mean over all units."""
+        if self._balance is not None:
+            return self._balance.weight
+        return self.settings.penalty_weight * (self._num_units if self.settings.penalty_reduction == "sum" else 1)
 
     def penalty(self) -> Tensor:
         """Returns the mean of phi or of sigmoid(l * phi) over all units, times lambda, 0-d."""
-        if self.settings.penalty_weight == 0.0 or not self.is_open:
+        if self.penalty_weight == 0.0 or not self.is_open:
             return super().penalty()
         on_logits = self.settings.penalty_on == "logits"
         totals = [total(soft.logits if on_logits else soft.mask()) for soft in self._soft_masks]
-        return self.settings.penalty_weight / self._num_units * torch.stack(totals).sum()
+        return self.penalty_weight / self._num_units * torch.stack(totals).sum()
 
     @torch.no_grad()
     def step(self, progress: float, optimizer: Optimizer) -> bool:
@@ -157,20 +211,38 @@ class LearnedPhase(ParametrizedPhase):
                 self._put_before_weights(self._soft_masks)
             return False
         share = self.settings.share(progress)
-        self._shift_logits(share)
+        if self._balance is not None:
+            assert self.settings.target_density is not None
+            self._balance.update(self._soft_masks, self.settings.target_density)
+        else:
+            self._shift_logits(share)
+        self._clamp_logits()
         self._set_share(share)
         self._changes.check(share, self.unit_masks)
-        return share >= 1.0 or (share >= self.settings.reach_by and self.is_stable)
+        is_over = share >= 1.0 or (share >= self.settings.reach_by and self.is_stable)
+        if is_over and self._balance is not None:
+            self._shift_logits(1.0)  # what is left to the target, which the penalty only comes near
+        return is_over
 
+    @torch.no_grad()
     def end(self, optimizer: Optimizer | None) -> None:
         """Removes the soft masks; the logits and what the optimiser kept of them take no memory any more."""
         super().end(optimizer)
+        scale = self._scale_at(self._share)
+        if scale is not None and optimizer is not None:  # without one, a state is loaded: its weights have it
+            for weight in self.weights:
+                local(weight.parameter).mul_(scale)
+                rescale_moments(optimizer, weight.parameter, 1.0 / scale)
         for logits in self.logits:
             logits.grad = None
             if not is_sharded(logits):  # those are FSDP2's
                 logits.data = logits.data.new_empty(0)
             if optimizer is not None:
                 forget(optimizer, logits)
+
+    def reset_regrown(self, dead: Sequence[Tensor], optimizer: Optimizer | None) -> None:
+        """Gives the weights that were masked out the values that `regrow_from` names."""
+        self._regrown_values.write(dead, optimizer)
 
     @torch.no_grad()
     def effective_weights(self) -> list[Tensor]:
@@ -187,7 +259,7 @@ class LearnedPhase(ParametrizedPhase):
         return {
             "temperature": self.settings.temperature(self._share),
             "near_binary_share": near / self._num_units,
-            "penalty_weight": self.settings.penalty_weight,
+            "penalty_weight": self.penalty_weight,
             "penalty_shift": self._mean_shift.item(),
         }
 
@@ -199,6 +271,8 @@ class LearnedPhase(ParametrizedPhase):
             STATE_KEY: self._changes.state_dict(),
             "share": self._share,
             "open": self.is_open,
+            "balanced_weight": self._balance.weight if self._balance is not None else 0.0,
+            "initial_stds": self._regrown_values.stds,
         }
 
     @torch.no_grad()
@@ -210,24 +284,41 @@ class LearnedPhase(ParametrizedPhase):
             local(logits).copy_(part_of(state["logits"][weight.name], logits))
         self._changes.load_state_dict(state[STATE_KEY])
         self._set_share(state["share"])
-
-    def _set_share(self, share: float) -> None:
-        """Notes how much of the phase is done, and sets the temperature to that."""
-        self._share = share
-        for soft_mask in self._soft_masks:
-            soft_mask.temperature.fill_(self.settings.temperature(share))
+        if self._balance is not None:
+            self._balance.weight = state["balanced_weight"]
+        self._regrown_values.stds = state.get("initial_stds", self._regrown_values.stds)
 
     def _full_logits(self) -> list[Tensor]:
         return [full(logits.detach()) for logits in self.logits]
 
+    def _set_share(self, share: float) -> None:
+        """Sets the share of the phase that is done, and what depends on it alone: the masks' temperature and scale."""
+        self._share = share
+        temperature, scale = self.settings.temperature(share), self._scale_at(share)
+        for soft_mask in self._soft_masks:
+            soft_mask.temperature.fill_(temperature)
+            if soft_mask.scale is not None:
+                soft_mask.scale.fill_(scale)
+
+    def _scale_at(self, share: float) -> float | None:
+        """Returns the factor on the masks: 1 / sigmoid(l * `logit`), with the first l or that of now; None for none."""
+        if self.settings.mask_scaling == "none":
+            return None
+        temperature = self.settings.temperature(share if self.settings.mask_scaling == "current" else 0.0)
+        return 1.0 + math.exp(-temperature * self.settings.logit)
+
     def _shift_logits(self, share: float) -> None:
-        """Shifts the logits as `target_density` needs it, then clamps them; `share` is what is done of the phase."""
-        target, reach_by, limit = self.settings.target_density, self.settings.reach_by, self.settings.max_logit
-        if target is not None:
-            due = 1.0 if share >= reach_by else (share - self._share) / (reach_by - self._share)
-            thresholds = self.settings.allocation.thresholds(self.weights, self._full_logits(), target)
-            self._mean_shift = due * torch.stack([threshold.mean() for threshold in thresholds]).mean()
-            for logits, threshold in zip(self.logits, thresholds, strict=True):
-                local(logits).sub_(due * part_of(threshold, logits))
-        for logits in self.logits:
+        """Shifts the logits as `target_density` needs it; `share` is what is done of the phase."""
+        target, reach_by = self.settings.target_density, self.settings.reach_by
+        if target is None:
+            return
+        due = 1.0 if share >= reach_by else (share - self._share) / (reach_by - self._share)
+        thresholds = self.settings.allocation.thresholds(self.weights, self._full_logits(), target)
+        self._mean_shift = due * torch.stack([threshold.mean() for threshold in thresholds]).mean()
+        for logits, threshold in zip(self.logits, thresholds, strict=True):
+            local(logits).sub_(due * part_of(threshold, logits))
+
+    def _clamp_logits(self) -> None:
+        limit = self.settings.max_logit
+        for logits in self.logits if limit is not None else ():
             local(logits).clamp_(-limit, limit)

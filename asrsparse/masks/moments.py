@@ -28,6 +28,19 @@ def clear_moments(optimizer: Optimizer, parameter: nn.Parameter, dead: Tensor) -
             local(moment).masked_fill_(dead, 0.0)
 
 
+def rescale_moments(optimizer: Optimizer, parameter: nn.Parameter, factor: float) -> None:
+    """Scales the moments of a parameter whose gradients are `factor` times as large from here on.
+
+    Args:
+        optimizer: Any torch optimiser; those of its moments whose names end in `_sq` are of squared gradients.
+        parameter: One of its parameters.
+        factor: The factor on gradients.
+    """
+    for name, moment in optimizer.state.get(parameter, {}).items():
+        if isinstance(moment, Tensor) and moment.shape == parameter.shape:
+            local(moment).mul_(factor * factor if name.endswith("_sq") else factor)
+
+
 def forget(optimizer: Optimizer, parameter: nn.Parameter) -> None:
     """Drops the state of a parameter, which stays in its group, so that optimiser state dicts still load."""
     optimizer.state.pop(parameter, None)

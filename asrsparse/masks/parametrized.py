@@ -33,18 +33,23 @@ class SoftMask(nn.Module):
         weight: The weight that gets the mask.
         logit: The initial value of all logits.
         temperature: l, at first.
+        scale: A factor on the product, at first; None for none.
     """
 
-    def __init__(self, weight: Weight, logit: float, temperature: float) -> None:
+    temperature: Tensor
+    scale: Tensor | None
+
+    def __init__(self, weight: Weight, logit: float, temperature: float, scale: float | None = None) -> None:
         super().__init__()
         start = torch.full(weight.tiling.units_shape, logit, dtype=torch.float32, device=weight.parameter.device)
         self.logits = nn.Parameter(start)
-        self.temperature: Tensor
         self.register_buffer("temperature", torch.tensor(temperature, device=start.device), persistent=False)
+        of_product = None if scale is None else torch.tensor(scale, device=start.device)
+        self.register_buffer("scale", of_product, persistent=False)
         self.tiling = weight.tiling
 
     def mask(self) -> Tensor:
-        """Returns the mask in (0, 1), (U...)."""
+        """Returns the mask in (0, 1), without the scale, (U...)."""
         return torch.sigmoid(self._temperature_now() * self.logits)  # not in place: a penalty may be taken of it
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -54,7 +59,7 @@ class SoftMask(nn.Module):
     def product(self, weight: Tensor, logits: Tensor) -> Tensor:
         """Returns the weight (O, I, K...) under the mask of the given logits (U...)."""
         masked = _MaskedProduct.apply(weight, logits, self._temperature_now(), self.tiling)  # type: ignore[no-untyped-call]
-        return cast(Tensor, masked)
+        return cast(Tensor, masked if self.scale is None else masked * self.scale.clone())
 
     def _temperature_now(self) -> Tensor:
         return self.temperature.clone()  # autograd keeps it, and DDP writes buffers anew in each forward pass

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from asrsparse.masks.fixed_zeros import FixedZeros
+from asrsparse.masks.fixed_zeros import FixedZeros, write_zeros
 from asrsparse.masks.regrowth import RegrownWeights
 from asrsparse.masks.sharding import full
 from asrsparse.masks.structured import UnitKind
@@ -119,6 +119,15 @@ class Phase(ABC):
     def regrow(self, optimizer: Optimizer, seed: int) -> "Phase":
         """Returns the phase that follows one after the exit, if its `step` says that it is over."""
         return self
+
+    def reset_regrown(self, dead: Sequence[Tensor], optimizer: Optimizer | None) -> None:
+        """Gives weights that were masked out, and are trained from here on, their first values: zero by default.
+
+        Args:
+            dead: True for these weights, bool (O, I, K...) for each masked weight.
+            optimizer: The optimiser, whose moments of them are zeroed; None if there is none yet.
+        """
+        write_zeros(self.weights, dead, optimizer)
 
     def bind(self) -> None:
         """Uses the parameters by which `fully_shard` replaced the whole ones from here on; called once."""

@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 
 from asrsparse.masks.compacted import CompactedPhase, RegrownPhase, require_units
 from asrsparse.masks.cuts import owners
-from asrsparse.masks.fixed_zeros import write_zeros
 from asrsparse.masks.layers import maskable_layers
 from asrsparse.masks.moments import require_held
 from asrsparse.masks.optimizers import as_one
@@ -171,7 +170,9 @@ class SparseMasks:
         """Returns the optimiser's groups: matrices and kernels, vectors (norms, biases) without decay, and mask logits.
 
         The last is `{"name": "mask_logits", ...}` with a learning rate of its own, which a schedule with warm-up should
-        leave alone, as the masks are learned while it warms up. It stays, with empty tensors, after the exit.
+        leave alone, as the masks are learned while it warms up; if it has the key `lr_scale`, its rate is that multiple
+        of `lr`, and the same schedule is meant for it (a `LambdaLR` with one function for all groups does so). It
+        stays, with empty tensors, after the exit.
 
         Each has a `"name"`, by which they can be split between optimisers; `step` takes a list of these.
 
@@ -202,7 +203,7 @@ class SparseMasks:
         return [
             {"params": matrices, "lr": lr, "weight_decay": weight_decay, "name": "matrices"},
             {"params": vectors, "lr": lr, "weight_decay": 0.0, "name": "vectors"},
-            *(dict(group) for group in self._extra_groups),
+            *({"lr": lr * group.get("lr_scale", 1.0), **group} for group in self._extra_groups),
         ]
 
     def penalty(self) -> Tensor:
@@ -381,7 +382,7 @@ class SparseMasks:
             self._phase = RegrownPhase(self._model, before.weights, before.regrown.warmup_steps)
             return
         dead = [w.tiling.expand(~mask) for w, mask in zip(before.weights, unit_masks, strict=True)]
-        write_zeros(before.weights, dead, optimizer)
+        before.reset_regrown(dead, optimizer)
         before.regrown.add(dead)
         self._phase = DensePhase(before.weights, before.regrown)
 

@@ -101,8 +101,8 @@ class ASRLightningModule(L.LightningModule):
         self.model.segments.start_epoch(self.position.epoch)  # here, since no epoch starts for a resumed run
         factor = self.lr_schedule(self.progress)
         for group in self._optimizer.param_groups:
-            if group.get("name") != "mask_logits":
-                group["lr"] = self._lr * factor
+            if group.get("name") != "mask_logits" or "lr_scale" in group:
+                group["lr"] = self._lr * factor * group.get("lr_scale", 1.0)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Returns the loss of a batch, and counts the batch as trained."""

@@ -114,7 +114,16 @@ def test_the_penalty_is_lambda_times_the_mean_over_all_masked_weights():
         ({"exit": "warm"}, r"^exit: got 'warm', allowed are dense and sparse"),
         ({"penalty_on": "weights"}, r"^penalty_on: got 'weights', allowed are logits and mask"),
         ({"logit": 0.0}, r"^logit: got 0.0, allowed is a positive value"),
-        ({"max_logit": -1.0}, r"^max_logit: got -1.0, allowed is a positive value"),
+        ({"max_logit": -1.0}, r"^max_logit: got -1.0, allowed is a positive value, or null"),
+        ({"logit_lr_scale": 0.0}, r"^logit_lr_scale: got 0.0, allowed is a positive value, or null"),
+        ({"penalty_reduction": "max"}, r"^penalty_reduction: got 'max', allowed are mean and sum"),
+        ({"density_by": "luck"}, r"^density_by: got 'luck', allowed are shift and grad_balance"),
+        ({"mask_scaling": "last"}, r"^mask_scaling: got 'last', allowed are none and initial and current"),
+        ({"regrow_from": "one"}, r"^regrow_from: got 'one', allowed are zero and kept and initial"),
+        (
+            {"density_by": "grad_balance", "penalty_weight": 1.0},
+            r"^density_by: got 'grad_balance' with target_density=0.5, penalty_weight=1.0 and penalty_on='logits', all",
+        ),
         (
             {"target_density": None},
             r"^target_density and penalty_weight: got target_density=None and penalty_weight=0.0, allowed are a",
@@ -147,3 +156,77 @@ def test_continuous_sparsification_is_a_setting(weight, expected):
     assert masks.exit_summary["near_binary_share"] > 0.8
     assert expected[0] < masks.exit_summary["density"] < expected[1]
     assert (student[0].weight == 0).any()
+
+
+def test_the_mask_can_be_divided_by_its_first_value():
+    inputs = torch.randn(16, 32)
+    outputs = {}
+    for scaling in ("none", "initial", "current"):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(32, 64), nn.SiLU(), nn.Linear(64, 8))
+        plain = model(inputs)
+        masks = SparseMasks.attach(model, LearnedMask(mask_scaling=scaling, until=1.0))
+        outputs[scaling] = (model(inputs) / plain).median().item()
+        merged = nn.Sequential(nn.Linear(32, 64), nn.SiLU(), nn.Linear(64, 8))
+        merged.load_state_dict(masks.merged_state_dict())
+        assert torch.allclose(merged(inputs), model(inputs), atol=1e-6)
+    assert outputs["none"] < 0.9
+    assert outputs["initial"] == pytest.approx(1.0, abs=1e-5)
+    assert outputs["current"] == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("exit", ["dense", "sparse"])
+@pytest.mark.parametrize("scaling", ["initial", "current"])
+def test_the_exit_multiplies_the_scale_into_the_weights(scaling, exit):
+    torch.manual_seed(0)
+    model = nn.Linear(16, 8)
+    masks = SparseMasks.attach(model, LearnedMask(mask_scaling=scaling, logit=0.5, max_logit=None, until=1.0))
+    optimizer = torch.optim.AdamW(masks.param_groups(lr=1e-3))
+    inputs = torch.randn(4, 16)
+    model(inputs).square().mean().backward()
+    optimizer.step()
+    with torch.no_grad():  # near-binary, whatever the temperature is
+        model.parametrizations.weight[0].logits.copy_(torch.randn(8, 16).sign() * 100.0)
+    before, original = model(inputs), model.parametrizations.weight.original
+    moments = {name: value.clone() for name, value in optimizer.state[original].items()}
+    kept = masks.weight_masks()["weight"]
+    masks.finish(exit, optimizer)
+    assert torch.allclose(model(inputs), before, atol=1e-5)
+    scale = 1.0 + torch.tensor(-0.5).exp().item()
+    after = optimizer.state[original]
+    assert torch.allclose(after["exp_avg"][kept], moments["exp_avg"][kept] / scale)
+    assert torch.allclose(after["exp_avg_sq"][kept], moments["exp_avg_sq"][kept] / scale**2)
+
+
+def test_a_penalty_on_the_sum_is_one_on_the_mean_times_the_number_of_units():
+    penalties = []
+    for weight, reduction in ((25 * 1e-4, "mean"), (1e-4, "sum")):
+        method = LearnedMask(target_density=None, penalty_weight=weight, penalty_reduction=reduction, logit=0.5)
+        masks = SparseMasks.attach(nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2)), method)
+        penalties.append(masks.penalty().item())
+    assert penalties == pytest.approx([25 * 1e-4 * 0.5] * 2)
+
+
+def test_logits_without_a_clamp_go_beyond_it():
+    settings = {"until": 1.0, "target_density": None, "penalty_weight": 100.0, "logit_lr": 0.1, "reach_by": 1.0}
+    lowest = {}
+    for max_logit in (2.0, None):
+        method = LearnedMask(max_logit=max_logit, temperature=Constant(0.1), **settings)
+        steps = teacher_student(method, 100)
+        for _ in range(60):
+            student, *_ = next(steps)
+        lowest[max_logit] = student[0].parametrizations.weight[0].logits.min().item()
+    assert lowest[2.0] == -2.0
+    assert lowest[None] < -3.0
+
+
+def test_logits_may_have_a_multiple_of_the_weights_learning_rate():
+    masks = SparseMasks.attach(nn.Linear(4, 3), LearnedMask(logit_lr_scale=5.0))
+    optimizer = torch.optim.AdamW(masks.param_groups(lr=0.002))
+    assert [group["lr"] for group in optimizer.param_groups] == [0.002, 0.002, 0.01]
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    optimizer.step()
+    scheduler.step()
+    assert [group["lr"] for group in optimizer.param_groups] == [0.001, 0.001, 0.005]
+    constant = SparseMasks.attach(nn.Linear(4, 3), LearnedMask())
+    assert [group["lr"] for group in constant.param_groups(lr=0.002)] == [0.002, 0.002, 0.003]

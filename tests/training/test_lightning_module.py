@@ -48,3 +48,18 @@ def test_an_epoch_of_the_pruners_ends_once_with_its_last_batch_before_the_positi
     ASRLightningModule.on_train_epoch_end(module)
     assert ended == [("pruner", 0), ("segments", 0)]
     assert position.epoch == 1
+
+
+def test_logits_with_a_multiple_of_the_learning_rate_are_on_its_schedule_and_others_are_not():
+    groups = [{"name": "matrices", "lr": 1.0}, {"name": "mask_logits", "lr": 0.003}]
+    groups.append({"name": "mask_logits", "lr": 5.0, "lr_scale": 5.0})
+    module = SimpleNamespace(
+        model=SimpleNamespace(segments=SimpleNamespace(start_epoch=lambda epoch: None)),
+        position=Position(),
+        lr_schedule=lambda progress: 0.5,
+        progress=0.1,
+        _lr=0.002,
+        _optimizer=SimpleNamespace(param_groups=groups),
+    )
+    ASRLightningModule.on_train_batch_start(module, None, 0)
+    assert [group["lr"] for group in groups] == [0.001, 0.003, 0.005]
