@@ -30,9 +30,30 @@ def utterance_keys(ids: Sequence[str]) -> NDArray[np.int64]:
 
     Returns:
         Keys (N,). Two of 10 million ids collide with a probability of 3e-6; the table would notice.
+
+    Raises:
+        ValueError: If an id is no string.
     """
-    digests = b"".join(blake2b(utterance_id.encode(), digest_size=8).digest() for utterance_id in ids)
+    if isinstance(ids, str):
+        raise ValueError(f"ids: got the string {ids!r}, allowed is a list of strings. Write [{ids!r}] for one id.")
+    try:
+        # Python reads file names that are no UTF-8 with lone surrogates, which only "surrogatepass" encodes.
+        encoded = (utterance_id.encode("utf-8", "surrogatepass") for utterance_id in ids)
+        digests = b"".join(blake2b(name, digest_size=8).digest() for name in encoded)
+    except AttributeError:
+        wrong = next(utterance_id for utterance_id in ids if not isinstance(utterance_id, str))
+        raise ValueError(
+            f"ids: got {wrong!r} of type {type(wrong).__name__}, allowed are strings. Name utterances by str, "
+            "everywhere in the same way: str(7) for number 7."
+        ) from None
     return np.frombuffer(digests, dtype="<i8").astype(np.int64)
+
+
+def not_positive_and_finite(durations: Durations) -> NDArray[np.intp]:
+    """Returns the places of the durations that are not positive and finite numbers, also as float32, the table's."""
+    with np.errstate(over="ignore"):
+        seconds = np.asarray(durations).astype(np.float32)
+    return np.flatnonzero(~((seconds > 0) & np.isfinite(seconds)))
 
 
 class ScoreTable:
@@ -42,7 +63,7 @@ class ScoreTable:
 
     Args:
         ids: N different utterance ids; more can come later.
-        durations: Durations (N,) in seconds, all positive.
+        durations: Durations (N,) in seconds, all positive and finite.
         smoothing: Weight in [0, 1) of the older score in the moving average; 0 keeps the last loss alone.
 
     Attributes:
@@ -52,7 +73,8 @@ class ScoreTable:
         total_seconds: The sum of the durations, before they are rounded to float32 for the table.
 
     Raises:
-        ValueError: If ids repeat, lengths differ, a duration is not positive, or `smoothing` is out of range.
+        ValueError: If ids repeat or are no strings, lengths differ, a duration is not positive and finite, or
+            `smoothing` is out of range.
 
     Example:
         >>> table = ScoreTable(["a", "b"], [1.0, 2.0], smoothing=0.5)
@@ -79,22 +101,20 @@ class ScoreTable:
 
         Args:
             ids: Ids that are not in the table yet, all different.
-            durations: Their durations in seconds, all positive.
+            durations: Their durations in seconds, all positive and finite.
 
         Raises:
-            ValueError: If ids repeat, lengths differ, or a duration is not positive.
+            ValueError: If ids repeat or are no strings, lengths differ, or a duration is not positive and finite.
         """
         if len(ids) != len(durations):
             raise ValueError(
                 f"ids and durations: got {len(ids)} ids and {len(durations)} durations; each utterance needs both."
             )
-        not_positive = np.flatnonzero(~(np.asarray(durations) > 0))
-        if len(not_positive):
-            first = int(not_positive[0])
+        wrong = not_positive_and_finite(durations)
+        if len(wrong):
             raise ValueError(
-                f"durations: got {len(not_positive)} that are not positive; the first is {durations[first]} s of "
-                f"{ids[first]!r}. "
-                "Leave utterances without audio out before scoring."
+                f"durations: got {len(wrong)} that are not positive and finite; the first is {durations[wrong[0]]} s "
+                f"of {ids[int(wrong[0])]!r}. Leave utterances without audio out before scoring."
             )
         keys = np.concatenate([self.keys, utterance_keys(ids)])
         rows = np.argsort(keys, kind="stable").astype(np.int32)
@@ -133,7 +153,7 @@ class ScoreTable:
             Row numbers (B,).
 
         Raises:
-            ValueError: If an id is not in the table.
+            ValueError: If an id is not in the table, or no string.
         """
         rows = self.find(ids)
         unknown = np.flatnonzero(rows < 0)

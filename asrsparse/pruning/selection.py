@@ -49,13 +49,20 @@ class KeptSet:
     def seconds(self) -> float:
         """The kept speech in seconds."""
         if self.kept.all():
-            return self.table.total_seconds  # exact, so that schedules of a training on all data are
-        return float(self.table.durations[self.kept].sum(dtype=np.float64))
+            return self._seconds_of_all  # exact, so that schedules of a training on all data are
+        return self.table.seconds(self.positions)
 
     @property
     def share(self) -> float:
         """The share of the speech in seconds that is kept, in [0, 1]."""
-        return self.seconds / self.table.total_seconds
+        return self.seconds / self._seconds_of_all
+
+    @property
+    def _seconds_of_all(self) -> float:
+        """The seconds of the N utterances; the table of a stream may have grown since they were chosen among."""
+        if len(self.table) == len(self.kept):
+            return self.table.total_seconds
+        return float(self.table.durations[: len(self.kept)].sum(dtype=np.float64))
 
 
 @dataclass(frozen=True)

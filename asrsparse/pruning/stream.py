@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
+from asrsparse.pruning.losses import check_finite, check_losses
 from asrsparse.pruning.policies import Policy
 from asrsparse.pruning.ranks import gather, rank
-from asrsparse.pruning.scores import NEVER, SMOOTHING, ScoreTable
+from asrsparse.pruning.scores import NEVER, SMOOTHING, ScoreTable, not_positive_and_finite, utterance_keys
 from asrsparse.pruning.selection import NO_EPOCH_YET, KeptSet, PruningPlan, select
 
 Observations = tuple[list[str], list[float], list[float]]
@@ -42,6 +44,13 @@ class KeptStream:
         """The share of the known speech in seconds that is kept, in [0, 1]."""
         return 1.0 if self.known is None else self.known.share
 
+    def weights_of(self, ids: Sequence[str]) -> torch.Tensor | None:
+        """Returns the factors on the losses of utterances (B,), 1 for those that are new; None if all are 1."""
+        if self.known is None or self.known.weights is None:
+            return None
+        rows, weights = self.known.table.find(ids), self.known.weights
+        return torch.tensor([float(weights[row]) if 0 <= row < len(weights) else 1.0 for row in rows])
+
 
 class StreamPruner:
     """Decides before each epoch which utterances of a stream to train on, by the losses of the epochs before.
@@ -56,6 +65,10 @@ class StreamPruner:
         plan: When and among what the policy chooses.
         seed: Seed of the policy's own generators.
         smoothing: Weight of the older score in the moving average, in [0, 1).
+        max_not_finite: The share of an epoch's losses that may be NaN or infinite before the run is stopped.
+
+    Attributes:
+        num_not_finite: How many losses were NaN or infinite so far.
 
     Raises:
         ValueError: If `smoothing` is out of range.
@@ -73,11 +86,20 @@ class StreamPruner:
         (False, True, True)
     """
 
-    def __init__(self, policy: Policy, plan: PruningPlan, seed: int = 0, smoothing: float = SMOOTHING) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        plan: PruningPlan,
+        seed: int = 0,
+        smoothing: float = SMOOTHING,
+        max_not_finite: float = 0.05,
+    ) -> None:
         self.table = ScoreTable([], [], smoothing)
         self.policy = policy
         self.plan = plan
         self.seed = seed
+        self.max_not_finite = max_not_finite
+        self.num_not_finite = 0
         self._epoch = NEVER
         self._kept: KeptStream | None = None
         self._observed: Observations = ([], [], [])
@@ -101,6 +123,7 @@ class StreamPruner:
     def start_epoch(self, epoch: int) -> KeptStream:
         """Begins an epoch: ends the one before, if `end_epoch` did not, and chooses among the known utterances.
 
+        Within a cycle of the plan the last choice stands, and utterances that are new since then are kept.
         With several processes every rank calls it. To begin an epoch again that has begun, also in a resumed run,
         changes nothing.
 
@@ -116,7 +139,10 @@ class StreamPruner:
         if self._kept is None or epoch != self._epoch:
             self.end_epoch()
             self._epoch = epoch
-            self._kept = self._choose(epoch)
+            nothing_chosen = self._kept is None or self._kept.known is None
+            if nothing_chosen or self.plan.begins_cycle(self.policy, epoch):
+                self._kept = self._choose(epoch)
+        assert self._kept is not None
         return self._kept
 
     def _choose(self, epoch: int) -> KeptStream:
@@ -134,25 +160,32 @@ class StreamPruner:
 
         Returns:
             The mean of the losses, each times its weight, as a tensor without dimensions; new utterances weigh 1.
+
+        Raises:
+            ValueError: If there is not one loss and one positive, finite duration for each id, or an id is no string.
         """
+        check_losses(ids, losses)
+        _check_utterances(ids, durations)
+        weights = None if self._kept is None else self._kept.weights_of(ids)
         of_ids, of_durations, of_losses = self._observed
         of_ids.extend(ids)
         of_durations.extend(durations)
         of_losses.extend(losses.detach().float().tolist())
-        known = None if self._kept is None else self._kept.known
-        if known is None or known.weights is None:
-            return losses.mean()
-        rows = known.table.find(ids)
-        weights = torch.tensor([1.0 if row < 0 else float(known.weights[row]) for row in rows])
-        return (losses * weights.to(losses)).mean()
+        return losses.mean() if weights is None else (losses * weights.to(losses)).mean()
 
     def end_epoch(self) -> None:
         """Ends the epoch: adds new utterances and the losses of all ranks to the table.
 
         With several processes every rank calls it. To end an epoch twice changes nothing. Losses that are NaN or
         infinite do not become scores.
+
+        Raises:
+            ValueError: If more than `max_not_finite` of the losses are NaN or infinite.
         """
         ids, durations, losses = self._observed_by_all()
+        self.num_not_finite += check_finite(
+            np.array(losses), lambda place: repr(ids[place]), self._epoch, self.max_not_finite
+        )
         new = {i: seconds for i, seconds, row in zip(ids, durations, self.table.find(ids), strict=True) if row < 0}
         self.table.extend(list(new), list(new.values()))
         last = {i: loss for i, loss in zip(ids, losses, strict=True) if loss - loss == 0.0}  # finite
@@ -173,6 +206,7 @@ class StreamPruner:
         return {
             "seed": self.seed,
             "epoch": self._epoch,
+            "num_not_finite": self.num_not_finite,
             "table": self.table.columns(),
             "kept": None if known is None else torch.from_numpy(known.kept),
             "weights": None if known is None or known.weights is None else torch.from_numpy(known.weights),
@@ -195,8 +229,22 @@ class StreamPruner:
             )
         self.table = ScoreTable.of_columns(state["table"], self.table.smoothing)
         self._epoch = state["epoch"]
+        self.num_not_finite = state.get("num_not_finite", 0)  # older checkpoints lack it
         weights = None if state["weights"] is None else state["weights"].numpy()
         known = None if state["kept"] is None else KeptSet(self.table, state["kept"].numpy(), weights)
         self._kept = None if self._epoch == NEVER else KeptStream(known)
         # One rank takes what all had observed, since the end of the epoch gathers it again.
         self._observed = tuple(map(list, state["seen"])) if rank() == 0 else ([], [], [])  # type: ignore[assignment]
+
+
+def _check_utterances(ids: Sequence[str], durations: Sequence[float]) -> None:
+    """Checks what a batch says of its utterances when it is observed, since they are added only when an epoch ends."""
+    utterance_keys(ids)  # refuses what is no string
+    if len(durations) != len(ids):
+        raise ValueError(f"durations: got {len(durations)} for {len(ids)} ids, allowed is one for each id, in seconds.")
+    wrong = not_positive_and_finite(durations)
+    if len(wrong):
+        raise ValueError(
+            f"durations: got {durations[wrong[0]]} s of {ids[int(wrong[0])]!r}, allowed are positive and finite "
+            "numbers. Leave utterances without audio out."
+        )

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from asrsparse.pruning.audit import Audit
+from asrsparse.pruning.losses import check_finite, check_losses
 from asrsparse.pruning.policies import KeepAll, Policy, keep_ratio_at
 from asrsparse.pruning.ranks import gather, rank
 from asrsparse.pruning.scores import NEVER, SMOOTHING, Durations, ScoreTable
@@ -125,8 +125,9 @@ class DynamicPruner:
             The mean of the losses, each times its weight, as a tensor without dimensions.
 
         Raises:
-            ValueError: If an id is unknown.
+            ValueError: If an id is unknown, or there is not one loss for each id.
         """
+        check_losses(ids, losses)
         rows = self.table.positions(ids)
         self._observed.append((torch.from_numpy(rows), losses.detach().float().cpu()))
         if self._kept is None or self._kept.weights is None:
@@ -148,19 +149,12 @@ class DynamicPruner:
         kept = np.ones(len(self.table), dtype=np.bool_) if self._kept is None else self._kept.kept
         self.audit = Audit.of(self.table, kept, positions.numpy())
         finite = torch.isfinite(losses)
-        self._count_not_finite(positions[~finite].numpy(), len(losses))
+        self.num_not_finite += check_finite(
+            losses.numpy(), lambda place: f"number {positions[place]}", self._epoch, self.max_not_finite
+        )
         # A rank that had to borrow an utterance to fill its last batch repeats it: the last loss counts.
         self.table.update(positions[finite].numpy(), losses[finite].numpy(), self._epoch)
         self._observed = []
-
-    def _count_not_finite(self, positions: NDArray[np.int64], num_losses: int) -> None:
-        self.num_not_finite += len(positions)
-        if len(positions) > self.max_not_finite * num_losses:
-            raise ValueError(
-                f"{len(positions)} of {num_losses} losses in epoch {self._epoch} are NaN or infinite, first that of "
-                f"utterance number {positions[0]}; allowed are {self.max_not_finite:.0%}. The model diverges or its "
-                "input is damaged: lower the learning rate, or look at those utterances."
-            )
 
     def _observed_by_all(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the row numbers and losses that all ranks observed since the epoch began, in the order of ranks."""

@@ -47,8 +47,17 @@ def test_columns_take_at_most_24_bytes_an_utterance():
     [
         (["a", "a"], [1.0, 1.0], "ids: got 1 that repeat; the first is 'a'. An id names one utterance"),
         (["a"], [1.0, 2.0], "ids and durations: got 1 ids and 2 durations"),
-        (["a", "b"], [1.0, 0.0], "durations: got 1 that are not positive; the first is 0.0 s of 'b'"),
-        (["a"], [float("nan")], "durations: got 1 that are not positive"),
+        (["a", "b"], [1.0, 0.0], "durations: got 1 that are not positive and finite; the first is 0.0 s of 'b'"),
+        (["a"], [float("nan")], "durations: got 1 that are not positive and finite; the first is nan s of 'a'"),
+        (
+            ["a", "b"],
+            [1.0, float("inf")],
+            "durations: got 1 that are not positive and finite; the first is inf s of 'b'",
+        ),
+        (["a"], [1e-50], "durations: got 1 that are not positive and finite; the first is 1e-50 s"),  # 0 as float32
+        (["a", 7], [1.0, 1.0], "ids: got 7 of type int, allowed are strings. Name utterances by str"),
+        ([b"a"], [1.0], "ids: got b'a' of type bytes, allowed are strings"),
+        ("a", [1.0], "ids: got the string 'a', allowed is a list of strings"),
     ],
 )
 def test_wrong_utterances_are_refused(ids, durations, message):
@@ -90,6 +99,12 @@ def test_columns_bring_a_table_back():
 def test_smoothing_out_of_range_is_refused():
     with pytest.raises(ValueError, match=r"smoothing: got 1.0, allowed is \[0, 1\)"):
         ScoreTable(["a"], [1.0], smoothing=1.0)
+
+
+def test_ids_of_damaged_file_names_are_ids_like_others():
+    names = [b"caf\xe9".decode(errors="surrogateescape"), "caf\udce8", "\ud83d\ude00", "\U0001f600"]
+    table = ScoreTable(names, [1.0] * 4)
+    assert table.positions(names[::-1]).tolist() == [3, 2, 1, 0]
 
 
 def test_unknown_ids_are_named():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from asrsparse.pruning import DynamicPruner, EasyToHard, InfoBatch, PruningPlan, StreamPruner
+from asrsparse.pruning import DynamicPruner, EasyToHard, InfoBatch, PruningPlan, Random, StreamPruner
 
 IDS = [f"u{number:03d}" for number in range(120)]
 DURATIONS = (np.random.default_rng(0).gamma(4.0, 1.0, len(IDS)) + 0.2).astype(np.float32)
@@ -63,12 +63,68 @@ def test_losses_of_known_utterances_are_weighted_and_those_of_new_ones_are_not()
 
 
 def test_losses_that_are_not_finite_become_no_scores():
-    pruner = StreamPruner(EasyToHard(0.5), PLAN)
+    pruner = StreamPruner(EasyToHard(0.5), PLAN, max_not_finite=0.5)
     pruner.start_epoch(0)
     pruner.observe(["a", "b"], torch.tensor([float("nan"), 1.0]), [1.0, 1.0])
     pruner.end_epoch()
+    assert pruner.num_not_finite == 1
     assert pruner.table.scores.tolist() == [0.0, 1.0]
     assert pruner.table.last_seen.tolist() == [-1, 0]
+
+
+def test_many_losses_that_are_not_finite_stop_the_run():
+    pruner = StreamPruner(EasyToHard(0.5), PLAN)
+    pruner.start_epoch(0)
+    losses = losses_of(range(120), 0)
+    losses[5:12] = float("nan")
+    pruner.observe(IDS, losses, DURATIONS.tolist())
+    with pytest.raises(
+        ValueError, match=r"^7 of 120 losses in epoch 0 are NaN or infinite, first that of utterance 'u005'"
+    ):
+        pruner.end_epoch()
+
+
+def test_a_choice_stands_for_a_cycle_and_what_is_new_in_it_is_kept():
+    plan = PruningPlan(num_epochs=7, warmup_epochs=1, final_epochs=0, num_strata=3, cycle_epochs=3)
+    pruner = StreamPruner(EasyToHard(0.5), plan)
+    sets = stream(pruner, until=7)
+    assert sets[1] == sets[2] == sets[3] != sets[4] == sets[5] == sets[6]
+    pruner = StreamPruner(InfoBatch(0.7), plan)
+    stream(pruner, until=2)
+    pruner.observe(["new"], torch.tensor([1.0]), [1.0])
+    kept = pruner.start_epoch(2)
+    assert "new" in kept
+    assert pruner.observe(["new"], torch.tensor([5.0]), [1.0]).item() == 5.0
+    assert kept.share == pytest.approx(0.7, abs=0.03)
+
+
+def test_a_stream_that_is_not_known_yet_is_chosen_from_as_soon_as_it_is():
+    plan = PruningPlan(num_epochs=4, final_epochs=0, num_strata=1, cycle_epochs=4)
+    sizes = [len(rows) for rows in stream(StreamPruner(Random(0.5), plan), until=4)]
+    assert sizes[0] == 120 > sizes[1] == sizes[2] == sizes[3]
+
+
+def test_an_id_that_is_no_string_is_refused_when_it_is_observed():
+    pruner = StreamPruner(EasyToHard(0.5), PLAN)
+    pruner.start_epoch(0)
+    with pytest.raises(ValueError, match=r"^ids: got 3 of type int, allowed are strings"):
+        pruner.observe([3], torch.ones(1), [1.0])
+
+
+@pytest.mark.parametrize(
+    ("losses", "durations", "message"),
+    [
+        (torch.ones(2, 1), [1.0, 1.0], r"^losses: got the shape \(2, 1\) for 2 ids"),
+        (torch.ones(1), [1.0, 1.0], r"^losses: got the shape \(1,\) for 2 ids"),
+        (torch.ones(2), [1.0], "^durations: got 1 for 2 ids, allowed is one for each"),
+        (torch.ones(2), [1.0, float("inf")], "^durations: got inf s of 'b', allowed are positive and finite"),
+    ],
+)
+def test_each_batch_needs_one_loss_and_one_duration_for_each_id(losses, durations, message):
+    pruner = StreamPruner(EasyToHard(0.5), PLAN)
+    pruner.start_epoch(0)
+    with pytest.raises(ValueError, match=message):
+        pruner.observe(["a", "b"], losses, durations)
 
 
 def test_a_stream_saved_in_mid_epoch_goes_on_as_if_it_had_not_been(tmp_path):

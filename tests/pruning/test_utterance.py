@@ -170,6 +170,31 @@ def test_many_losses_that_are_not_finite_stop_the_run():
         pruner.end_epoch()
 
 
+@pytest.mark.parametrize(
+    ("ids", "losses", "got"),
+    [
+        (["a", "b"], torch.ones(2, 1), r"\(2, 1\) for 2 ids"),
+        (["a", "b"], torch.ones(3), r"\(3,\) for 2 ids"),
+        (["a"], torch.tensor(1.0), r"\(\) for 1 ids"),
+    ],
+)
+def test_each_batch_needs_one_loss_for_each_id(ids, losses, got):
+    pruner = DynamicPruner(["a", "b", "c"], [1.0, 1.0, 1.0])
+    pruner.start_epoch(0)
+    with pytest.raises(ValueError, match=rf"^losses: got the shape {got}, allowed is \(B,\): one loss for each id"):
+        pruner.observe(ids, losses)
+
+
+def test_two_batches_that_are_off_by_one_do_not_cancel_out():
+    pruner = DynamicPruner(["a", "b", "c"], [1.0, 1.0, 1.0])
+    pruner.start_epoch(0)
+    with pytest.raises(ValueError, match=r"^losses: got the shape \(1,\) for 2 ids"):
+        pruner.observe(["a", "b"], torch.ones(1))
+    pruner.observe(["c"], torch.ones(1))
+    pruner.end_epoch()
+    assert pruner.table.last_seen.tolist() == [-1, -1, 0]  # the batch that was refused left nothing behind
+
+
 def test_a_choice_stands_for_a_cycle():
     plan = PruningPlan(num_epochs=12, warmup_epochs=1, final_epochs=2, cycle_epochs=3)
     sets = train(DynamicPruner(IDS, DURATIONS, EasyToHard(0.5), plan), 12)
