@@ -42,7 +42,7 @@ def test_an_epoch_of_the_pruners_ends_once_with_its_last_batch_before_the_positi
         position=position,
     )
     for is_last_batch in (False, True):
-        module.trainer = SimpleNamespace(is_last_batch=is_last_batch)
+        module.trainer = SimpleNamespace(is_last_batch=is_last_batch, should_stop=False)
         assert ended == []
         ASRLightningModule.on_train_batch_end(module, None, make_batch([5]), 0)
     ASRLightningModule.on_train_epoch_end(module)
