@@ -103,8 +103,8 @@ class Budget:
             raise ValueError(
                 f"trainer.budget.seconds: got {self.seconds:g}, which ends in the first epoch: {share:.0%} of it "
                 f"took {position.train_seconds:.0f} s. Allowed is at least one epoch, about "
-                f"{math.ceil(position.train_seconds / share)} s here. Raise it and delete the run's folder, or train on "
-                "less data."
+                f"{math.ceil(position.train_seconds / share)} s here. Raise it and delete the run's folder, or "
+                "train on less data."
             )
 
 
