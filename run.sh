@@ -16,7 +16,8 @@ Options
                        librispeech (960 h), librispeech_100, or kaldi (any Kaldi data directories)
   --corpus-dir DIR     the folder of the corpus; all recipes but mini need it until stage 1 is done
   --systems "A B"      the systems, in this order (default: full-dense easy2hard masks easy2hard-masks); the others are
-                       compared with the first one
+                       compared with the first one. full-dense-as-easy2hard: full data, stopped at the time of
+                       easy2hard; trained after the others
   --stage N            the first stage to run (default 1)
   --stop-stage N       the last stage to run (default 5)
   --jobs N             how many systems are trained at the same time (default 2 on a machine with two or more cores and
@@ -138,15 +139,26 @@ prepare() {
   fi
 }
 
-train() { # the systems, $jobs at a time, each by a run.sh of its own
+takes_time_of_another() { grep -q "same_time_as" "$root/asrsparse/conf/system/$1.yaml"; }
+
+train() { # first the systems that need no other, then those that end at the same time as one of them
+  local system first=() later=()
+  for system in "${systems[@]}"; do
+    if takes_time_of_another "$system"; then later+=("$system"); else first+=("$system"); fi
+  done
+  [ ${#first[@]} -eq 0 ] || train_all "${first[@]}"
+  [ ${#later[@]} -eq 0 ] || train_all "${later[@]}"
+}
+
+train_all() { # SYSTEM ...: $jobs at a time, each by a run.sh of its own
   local system
   if [ "$jobs" -eq 1 ]; then
-    for system in "${systems[@]}"; do asrsparse train "system=$system"; done
+    for system in "$@"; do asrsparse train "system=$system"; done
     return
   fi
   # xargs and not &, since a script's background jobs do not get Ctrl-C; a pipe, since progress bars cannot share a line.
   # The cat outlives Ctrl-C, to show what the trainings say when they leave their checkpoints.
-  printf '%s\0' "${systems[@]}" |
+  printf '%s\0' "$@" |
     xargs -0 -n 1 -P "$jobs" ./run.sh --jobs 1 --recipe "$recipe" --stage 2 --stop-stage 2 "${overrides[@]}" --systems 2>&1 |
     (trap '' INT TERM; exec cat) >&2 ||
     fail "a training did not reach its end; its last lines above say why. The same command resumes it."

@@ -27,8 +27,8 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def to_csv(report: Report) -> str:
-    """Returns the text of results.csv: a line for each row of results.json, without its environment and not rounded."""
-    names = [one.name for one in fields(ReportRow) if one.name != "environment"]
+    """Returns the text of results.csv: a line for each row, without environment and budget, and not rounded."""
+    names = [one.name for one in fields(ReportRow) if one.name not in ("environment", "budget")]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

@@ -13,6 +13,7 @@ from rich.table import Table
 from asrsparse.config import read_config
 from asrsparse.files import write_json
 from asrsparse.reports.html_page import figure, html_table, write_page
+from asrsparse.reports.learning_curves import over_seconds, read_curves
 from asrsparse.reports.mask_plots import (
     num_layer_panels,
     plot_bits,
@@ -89,7 +90,8 @@ def report_masks(folders: Sequence[Path]) -> tuple[Path, list[MaskRow]]:
     rows = [make_row(run, run_dir) for run, run_dir in zip(runs, run_dirs, strict=True)]
     page = common_folder(run_dirs) / "masks.html"
     write_json(page.with_suffix(".json"), {"rows": [asdict(row) for row in rows], "notes": NOTES})
-    write_page(page, "What was masked", _sections(runs, rows))
+    curves = {row.name: read_curves(run_dir) for row, run_dir in zip(rows, run_dirs, strict=True)}
+    write_page(page, "What was masked", _sections(runs, rows, over_seconds(curves)))
     logger.info("%s shows %d runs.", page, len(runs))
     return page, rows
 
@@ -210,7 +212,7 @@ def _in_lines(cell: str) -> str:
     return cell.replace(" (", "\n(").replace(" [", "\n[").replace("] ", "]\n")
 
 
-def _sections(runs: Sequence[MaskedRun], rows: Sequence[MaskRow]) -> list[str]:
+def _sections(runs: Sequence[MaskedRun], rows: Sequence[MaskRow], curves: Sequence[str]) -> list[str]:
     plots = {
         "Density of the masked weights": lambda axes: plot_density(axes, runs),
         "Bits of the masks that changed since the last measurement": lambda axes: plot_bits(axes, runs),
@@ -219,7 +221,7 @@ def _sections(runs: Sequence[MaskedRun], rows: Sequence[MaskRow]) -> list[str]:
         "Norm of the weights": lambda axes: plot_norms(axes, runs, "weight_norm"),
     }
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in NOTES)
-    sections = ["<h2>All runs</h2>", html_table(COLUMNS, rows), f"<ul>{notes}</ul>"]
+    sections = ["<h2>All runs</h2>", html_table(COLUMNS, rows), f"<ul>{notes}</ul>", *curves]
     sections += [figure(title, draw, height=3.6) for title, draw in plots.items()]
     for run in runs:
         sections += [f"<h2>{html.escape(run.name)}</h2>", *_sections_of_run(run)]

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from asrsparse.reports.html_page import figure, html_table, inline, write_page
-from asrsparse.reports.learning_curves import CURVES, Curve, read_curves
+from asrsparse.reports.learning_curves import CURVES, LINES, NUM_COLORS, Curve, over_seconds, read_curves
 from asrsparse.reports.rows import Report, ReportRow, Section
 from asrsparse.reports.tables import (
     commands_of,
@@ -30,8 +30,7 @@ from asrsparse.reports.tables import (
 PAGES = {"pruning.html": "what was pruned", "masks.html": "what was masked"}
 """The pages of other reports that this one links to, each with the text of the link."""
 
-_MARKERS, _LINES = "osD^vP*X", ("-", "--", ":", "-.")
-_COLORS = 10
+_MARKERS = "osD^vP*X"
 
 Runs = Mapping[str, Path]
 """The folder of each run, by its name in the report."""
@@ -109,7 +108,7 @@ def plot_wer(panels: Sequence[Axes], rows: Sequence[ReportRow], names: Sequence[
         for row, place in zip(rows, side_by_side(values), strict=True):
             number = names.index(row.name)
             bars = np.maximum([[row.wer - row.ci_low], [row.ci_high - row.wer]], 0.0)
-            marker, color = _MARKERS[number // _COLORS % len(_MARKERS)], f"C{number % _COLORS}"
+            marker, color = _MARKERS[number // NUM_COLORS % len(_MARKERS)], f"C{number % NUM_COLORS}"
             axes.errorbar(place, 100 * row.wer, 100 * bars, marker=marker, color=color, capsize=2, label=row.name)
         axes.axhline(100 * rows[0].wer, color="grey", linestyle=":", linewidth=1)
         axes.set(xlabel=title, ylabel="WER, % (dotted: the baseline's)", ylim=(0, None))
@@ -151,6 +150,7 @@ def _curves(curves: Mapping[str, Mapping[str, Curve]]) -> list[str]:
         title = f"After each epoch: {', '.join(_TITLES[name].removesuffix(', %') for name in known)}"
         height = _height(list(curves))
         parts.append(figure(title, lambda *axes: plot_curves(axes, known, curves), panels=len(known), height=height))
+        parts += over_seconds({name: of_run for name, of_run in curves.items() if of_run}, height)
     return parts
 
 
@@ -167,7 +167,7 @@ def plot_curves(panels: Sequence[Axes], known: Sequence[str], curves: Mapping[st
         for number, of_run in enumerate(curves.values()):
             drawn = of_run.get(curve, {})
             (line,) = axes.plot(list(drawn), [percent * value for value in drawn.values()], label=list(curves)[number])
-            line.set(color=f"C{number % _COLORS}", linestyle=_LINES[number // _COLORS % len(_LINES)])
+            line.set(color=f"C{number % NUM_COLORS}", linestyle=LINES[number // NUM_COLORS % len(LINES)])
         axes.set(xlabel="epoch", ylabel=_TITLES[curve], yscale="linear" if percent == 100 else "log")
         if percent == 1:  # 0.6 and not 6 x 10^-1
             axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=StrMethodFormatter("{x:g}"))

@@ -29,7 +29,8 @@ class ReportRow:
     The names are those of the columns of `results.csv`, most of which are explained at the functions that compute
     them: `score_utterances`, `score_tokens` and `compare`. `delta_wer`, its interval and `p_better` compare with the
     first row of the test set and are None in it. `density` is that of the weights at the end of training, `masks` the
-    name of the masking method, `hours_heard` the hours of speech that training processed over all epochs.
+    name of the masking method, `hours_heard` the hours of speech that training processed over all epochs, `budget` what
+    ended the training in place of a number of epochs.
     """
 
     name: str
@@ -72,6 +73,7 @@ class ReportRow:
     seed: int | None = None
     peak_memory_gib: float | None = None
     masks: str = "dense"
+    budget: dict[str, Any] | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
 

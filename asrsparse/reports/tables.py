@@ -61,7 +61,7 @@ def cost_columns(report: Report) -> Columns:
         **_who(report),
         "hours heard": lambda r: f"{r.hours_heard:.2f}",
         "training s": lambda r: f"{r.train_seconds:.0f}",
-        f"of {first.name}": lambda r: f"{r.train_seconds / first.train_seconds:.2f}" if first.train_seconds else "-",
+        "times less": lambda r: times_less(r, first),
         "epochs": lambda r: _maybe(r.epochs, "g"),
         "steps": lambda r: _maybe(r.steps, "d"),
         "density": lambda r: f"{r.density:.3f}",
@@ -106,6 +106,24 @@ def _delta(row: ReportRow) -> str:
 
 def _maybe(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def times_less(row: ReportRow, first: ReportRow) -> str:
+    """Returns how many times less seconds of training a row took than the first one: `"1.25"`."""
+    return f"{first.train_seconds / row.train_seconds:.2f}" if row.train_seconds else "-"
+
+
+def _budget(row: ReportRow) -> str:
+    """A sentence on the budget that ended a training."""
+    budget = row.budget or {}
+    if "same_time_as" in budget:
+        return (
+            f"{row.name}: stopped at the same time as {budget['same_time_as']}, with its schedules: the "
+            f"{budget['of_seconds']:.0f} s of that system are {budget['hours']:.2f} h of speech at the pace of "
+            f"{budget['rate_of']}."
+        )
+    what = f"{budget['hours']:g} hours of speech" if "hours" in budget else f"{budget['seconds']:g} s of training"
+    return f"{row.name}: its budget was {what}, where its schedules ended."
 
 
 def _decoding_title(report: Report, section: Section) -> str:
@@ -156,7 +174,7 @@ def _terminal_table(report: Report, section: Section) -> Table:
         "WER %\n[95 %]": words["Err [95 %]"],
         "minus\nbaseline": words[f"Err minus {section.rows[0].name} [95 %]"],
         "hours\nheard": costs["hours heard"],
-        "training\nseconds": costs["training s"],
+        "training\nseconds\n[times less]": lambda r: f"{costs['training s'](r)} [{costs['times less'](r)}]",
         "density": costs["density"],
     }
     rows = [[column(row).replace(" [", "\n[") for column in columns.values()] for row in section.rows]
@@ -229,8 +247,10 @@ def notes_of(report: Report) -> list[str]:
         f"Normaliser of both texts: {report.normaliser}. The space is a character in the CER.",
         "Hours heard: speech that training processed, over all epochs.",
         "Training s: of the clock, without validation. Trainings that ran at the same time slowed one another, and "
-        "`run.sh` runs two unless it is given `--jobs 1`: compare seconds with care.",
+        "`run.sh` runs two unless it is given `--jobs 1`: compare seconds with care. "
+        f"Times less: the seconds of {rows[0].name} over those of the row.",
     ]
+    notes += [_budget(row) for row in report.runs if row.budget]
     if any(row.density < 1 or row.masks != "dense" for row in rows):
         notes.append(
             "Density: the share of weights that are not zero. Zeros are simulated sparsity, multiplied like any other "

@@ -147,9 +147,13 @@ def compare(
     drawn = paired_draws(first, second, bootstrap, names)
     errors = [sum(u.word_errors.errors for u in system) for system in (first, second)]
     words = sum(u.word_errors.reference_length for u in first)
+    return comparison_of(drawn, (errors[1] - errors[0]) / max(words, 1))
+
+
+def comparison_of(drawn: NDArray[np.int64], delta_wer: float) -> Comparison:
+    """Makes a comparison of the errors of two systems and the words on the same resamples (R, 3)."""
     differences = (drawn[:, 1] - drawn[:, 0]) / np.maximum(drawn[:, 2], 1)
-    delta = (errors[1] - errors[0]) / max(words, 1)
-    return Comparison(delta, *interval(differences), p_better=float((differences < 0).mean()))
+    return Comparison(delta_wer, *interval(differences), p_better=float((differences < 0).mean()))
 
 
 def paired_draws(

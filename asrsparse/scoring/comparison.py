@@ -91,7 +91,11 @@ def non_inferiority(
     Raises:
         ValueError: If the systems were not scored on the same utterances with the same references and speakers.
     """
-    drawn = paired_draws(first, second, bootstrap, names)
+    return non_inferiority_of(paired_draws(first, second, bootstrap, names), margin)
+
+
+def non_inferiority_of(drawn: NDArray[np.int64], margin: Margin) -> NonInferiority:
+    """Tests for non-inferiority by the errors of two systems and the words on the same resamples (R, 3)."""
     rates = drawn[:, :2] / np.maximum(drawn[:, 2:], 1)
     high = float(np.quantile(rates[:, 1] - rates[:, 0] - margin.allowed(rates[:, 0]), 0.975))
     return NonInferiority(high, high < 0)

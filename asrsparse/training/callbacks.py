@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import lightning as L
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from asrsparse.files import atomic_path
 from asrsparse.masks import SparseMasks
+from asrsparse.pruning import Audit
 from asrsparse.training.checkpoints import SnapshotChoice, averageable, read_snapshots, save_snapshot
 from asrsparse.training.lightning_module import ASRLightningModule
 
@@ -25,26 +28,47 @@ logger = logging.getLogger(__name__)
 class Stopwatch(L.Callback):
     """Counts the seconds of training: loading, steps and bookkeeping, without validation.
 
-    A resumed run continues the count of its checkpoint.
+    A resumed run continues the count of its checkpoint. The position of the run gets the seconds before each batch and
+    at the end of each epoch. All ranks get those of the first one, so that schedules over a budget in seconds agree.
+
+    Args:
+        clock: The clock, in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.seconds = 0.0
+        self._clock = clock
         self._since: float | None = None
 
     def _start(self) -> None:
-        self._since = time.perf_counter()
+        self._since = self._clock()
 
     def _stop(self) -> None:
-        if self._since is not None:
-            self.seconds += time.perf_counter() - self._since
-            self._since = None
+        self.seconds = self._now
+        self._since = None
+
+    @property
+    def _now(self) -> float:
+        return self.seconds if self._since is None else self.seconds + self._clock() - self._since
+
+    def _tell(self, trainer: L.Trainer, module: ASRLightningModule) -> None:
+        seconds = self._now
+        if trainer.world_size > 1:
+            of_first = torch.tensor(seconds if trainer.is_global_zero else 0.0, device=module.device)
+            seconds = float(trainer.strategy.reduce(of_first, reduce_op="sum"))
+        module.position.train_seconds = max(seconds, module.position.train_seconds)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start()
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_batch_start(  # type: ignore[override]
+        self, trainer: L.Trainer, pl_module: ASRLightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._tell(trainer, pl_module)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: ASRLightningModule) -> None:  # type: ignore[override]
         self._stop()
+        self._tell(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start()
@@ -53,8 +77,7 @@ class Stopwatch(L.Callback):
         self._stop()
 
     def state_dict(self) -> dict[str, Any]:
-        running = 0.0 if self._since is None else time.perf_counter() - self._since
-        return {"seconds": self.seconds + running}
+        return {"seconds": self._now}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds = state_dict["seconds"]
@@ -65,13 +88,11 @@ class EpochLog(L.Callback):
 
     Args:
         name: The name of the run.
-        num_epochs: The number of epochs of the run.
         stopwatch: Counts the seconds of training.
     """
 
-    def __init__(self, name: str, num_epochs: int, stopwatch: Stopwatch) -> None:
+    def __init__(self, name: str, stopwatch: Stopwatch) -> None:
         self.name = name
-        self.num_epochs = num_epochs
         self.stopwatch = stopwatch
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: ASRLightningModule) -> None:  # type: ignore[override]
@@ -82,7 +103,7 @@ class EpochLog(L.Callback):
             "kept %.0f %%, density %.1f %%, lr %.2e, %.0f s; %s",
             self.name,
             pl_module.position.epoch + 1,
-            self.num_epochs,
+            pl_module.pruner.plan.num_epochs,
             metrics.get("loss", math.nan),
             metrics.get("dev_loss", math.nan),
             metrics.get("dev_ctc", math.nan),
@@ -95,8 +116,16 @@ class EpochLog(L.Callback):
             self.stopwatch.state_dict()["seconds"],
             audit,
         )
-        if audit is not None and not audit.is_clean:
+        cut_short = pl_module.budget_is_used and not trainer.is_last_batch
+        if cut_short:
+            logger.info("%s: the budget ended within this epoch.", self.name)
+        if audit is not None and not _as_planned(audit, cut_short):
             logger.warning("%s: the epoch was not trained as planned: %s.", self.name, audit)
+
+
+def _as_planned(audit: Audit, cut_short: bool) -> bool:
+    """Whether each utterance was seen once; in an epoch that a budget ended, at most once."""
+    return audit.is_clean or (cut_short and not (audit.repeated | audit.unexpected).any())
 
 
 class PruningLog(L.Callback):
@@ -197,9 +226,13 @@ class ResumeCheckpoint(Checkpoint):
         self.save(trainer)
 
     def may_save(self, trainer: L.Trainer) -> bool:
-        """Whether the run is right after an update, and not at the end of an epoch, which another hook saves."""
+        """Whether the run is right after an update, and not at the end of an epoch, which another hook saves.
+
+        A budget that is used up ends the epoch, too.
+        """
         loop = trainer.fit_loop.epoch_loop
-        between_updates = not loop._should_accumulate() and not loop.batch_progress.is_last_batch
+        at_end = loop.batch_progress.is_last_batch or trainer.should_stop
+        between_updates = not loop._should_accumulate() and not at_end
         return between_updates and trainer.global_step != self._saved_step
 
     def save(self, trainer: L.Trainer) -> None:

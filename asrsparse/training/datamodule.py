@@ -13,6 +13,7 @@ from asrsparse.data.cut_index import CutIndex
 from asrsparse.data.noise import Noise
 from asrsparse.data.sampler import EpochSampler, duration_bins
 from asrsparse.pruning import DynamicPruner
+from asrsparse.training.budget import EpochPlanner
 from asrsparse.training.position import Position
 
 Loader = Iterable[Batch]
@@ -36,6 +37,7 @@ class SpeechDataModule(L.LightningDataModule):
         seed: The seed of the order of batches.
         modalities: The modalities that the model reads: `audio`, `video` or both.
         noise: The noise that is mixed into the audio in training.
+        planner: Plans the epochs of a budget; None without a budget.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class SpeechDataModule(L.LightningDataModule):
         seed: int,
         modalities: Sequence[str],
         noise: Noise,
+        planner: EpochPlanner | None = None,
     ) -> None:
         super().__init__()
         self.train_cuts = train_cuts
@@ -63,6 +66,7 @@ class SpeechDataModule(L.LightningDataModule):
         self.encode = encode
         self.modalities = modalities
         self.noise = noise
+        self.planner = planner
         self._duration_bins = duration_bins(pruner.table.durations, num_buckets)
 
     def train_dataloader(self) -> Loader:
@@ -70,6 +74,8 @@ class SpeechDataModule(L.LightningDataModule):
 
         The epoch begins here, since Lightning makes the loader of an epoch before it calls any hook of its start.
         """
+        if self.planner is not None:
+            self.planner.plan()
         self.pruner.start_epoch(self.position.epoch)
         sampler = EpochSampler(
             self.pruner.kept,

@@ -8,11 +8,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from asrsparse.environment import environment
-from asrsparse.files import write_json
+from asrsparse.files import read_json, write_json
 from asrsparse.masks import SparseMasks
 from asrsparse.masks.compact import compact, fit_to, num_parameters
 from asrsparse.models.builders import build_model
 from asrsparse.models.weight_files import save_weights
+from asrsparse.training.budget import BUDGET
 from asrsparse.training.callbacks import Stopwatch
 from asrsparse.training.checkpoints import average, averageable, read_snapshots
 from asrsparse.training.lightning_module import ASRLightningModule
@@ -52,6 +53,7 @@ def finish(
         "steps": module.position.steps,
         "hours_heard": module.position.hours_heard,
         "train_seconds": stopwatch.seconds,
+        "budget": read_json(run_dir / BUDGET) if (run_dir / BUDGET).is_file() else None,
         "density_at_exit": module.masks.exit_summary.get("density"),
         "masks": config.masks.name,
         "parameters": module.masks.num_parameters,

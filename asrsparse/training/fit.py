@@ -55,14 +55,14 @@ def fit(
         num_nodes=num_ranks // num_local_ranks,
         strategy=_strategy(module, num_ranks),
         precision=resolve_precision(config.trainer.precision, config.trainer.accelerator),
-        max_epochs=config.trainer.num_epochs,
+        max_epochs=config.trainer.num_epochs if module.budget is None else -1,  # until the budget ends it
         accumulate_grad_batches=config.trainer.accumulate,
         gradient_clip_val=config.trainer.clip,
         logger=TensorBoardLogger(run_dir, name="", version="tensorboard"),
         callbacks=[
             stopwatch,
             TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 0),
-            EpochLog(config.name, config.trainer.num_epochs, stopwatch),
+            EpochLog(config.name, stopwatch),
             PruningLog(run_dir / "pruning", data.train_cuts.ids),
             MaskLog(run_dir / "masks"),
             Snapshots(run_dir / "snapshots", _averaged(config, module)),

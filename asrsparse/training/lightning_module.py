@@ -21,6 +21,7 @@ from asrsparse.masks.partial_updates import AllUpdates, Updates
 from asrsparse.models.asr import ASRModel
 from asrsparse.pruning import DynamicPruner
 from asrsparse.schedules import Schedule
+from asrsparse.training.budget import Budget
 from asrsparse.training.position import Position
 
 LOG_EVERY_STEPS = 10
@@ -41,6 +42,7 @@ class ASRLightningModule(L.LightningModule):
         weight_decay: The weight decay of the weights (not of norms and biases, nor of mask logits).
         to_text: Turns token ids into text; the `decode` of a tokenizer, for the word error rate on dev.
         updates: Which weights the steps of the optimiser update; all by default.
+        budget: Ends the training, and the schedules with it, in place of a number of epochs; None without a budget.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class ASRLightningModule(L.LightningModule):
         weight_decay: float,
         to_text: Callable[[Iterable[int]], str],
         updates: Updates | None = None,
+        budget: Budget | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -63,6 +66,7 @@ class ASRLightningModule(L.LightningModule):
         self.position = position
         self.lr_schedule = lr_schedule
         self.to_text = to_text
+        self.budget = budget
         self.dev_wer = WordErrorRate()
         self._fingerprint = model_fingerprint(model)  # of the size that the configuration describes
         self._make_optimizer = optimizer
@@ -84,11 +88,23 @@ class ASRLightningModule(L.LightningModule):
 
     @property
     def progress(self) -> float:
-        """The share of the training that is done, in [0, 1], counted in speech processed."""
+        """The share of the training that is done, in [0, 1], counted in speech processed, or as the budget counts."""
+        if self.budget is not None:
+            return self.budget.progress(self.position)
         return self.position.progress(self.pruner.kept.seconds, self.pruner.planned_seconds(self.position.epoch))
 
+    @property
+    def budget_is_used(self) -> bool:
+        """Whether a budget ends the training here."""
+        return self.budget is not None and self.progress == 1.0
+
     def on_train_start(self) -> None:
-        """Restores of a resumed run what needs its optimiser, and the random states, after set-up has drawn numbers."""
+        """Restores of a resumed run what needs its optimiser, and the random states, after set-up has drawn numbers.
+
+        A run that was stopped after its last epoch, before its model was written, trains no further.
+        """
+        if self.budget_is_used:
+            self.trainer.should_stop = True
         if self._saved_updates is not None:
             self._updates.load_state_dict(self._saved_updates)
             self._saved_updates = None
@@ -114,18 +130,26 @@ class ASRLightningModule(L.LightningModule):
         return loss
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """Updates the weights, then the masks."""
+        """Updates the weights, then the masks, and stops the training when its budget is used.
+
+        Raises:
+            ValueError: If the budget turns out to be shorter than the first epoch.
+        """
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.position.steps += 1
         if self.masks.step(self.progress, optimizer.optimizer):
             wrap_anew(self.trainer.strategy)
+        if self.budget is not None:
+            self.budget.check_first_epoch(self.position, self.pruner.kept.seconds)
+            if self.budget_is_used:  # after an update, so that no gradient that was accumulated is lost
+                self.trainer.should_stop = True
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Ends the epoch of the pruners with its last batch: its losses become scores.
+        """Ends the epoch of the pruners with its last batch, or the last one of a budget: its losses become scores.
 
         Lightning calls the callbacks' hooks of an epoch's end before the module's, and these read the scores.
         """
-        if self.trainer.is_last_batch:
+        if self.trainer.is_last_batch or self.trainer.should_stop:
             self.pruner.end_epoch()
             self.model.segments.end_epoch()
 
@@ -142,6 +166,10 @@ class ASRLightningModule(L.LightningModule):
         said = batch.tokens.tolist()  # padding is no token, and leaves no text
         self.dev_wer.update([self.to_text(ids) for ids in found], [self.to_text(ids) for ids in said])
         self.log("dev_wer", self.dev_wer, prog_bar=True, batch_size=len(batch.ids))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the seconds of training until here, so that curves can be drawn over seconds."""
+        self.log("train_seconds", self.position.train_seconds)
 
     def _log_step(self, loss: torch.Tensor) -> None:
         shown: dict[str, torch.Tensor | float] = {

@@ -19,6 +19,8 @@ class Position:
         epoch_seconds: The speech of the utterances trained in this epoch, in seconds, over all ranks.
         earlier_seconds: The speech of the utterances trained in the epochs before, in seconds.
         heard_seconds: The speech that the model processed in all epochs, in seconds: without segments that were pruned.
+        train_seconds: The seconds of training until the current batch began, by the clock of the first rank.
+        planned_epochs: The epochs that a budget is expected to pay; None without a budget.
 
     Example:
         >>> position = Position()
@@ -36,6 +38,8 @@ class Position:
     epoch_seconds: float = 0.0
     earlier_seconds: float = 0.0
     heard_seconds: float = 0.0
+    train_seconds: float = 0.0
+    planned_epochs: int | None = None
 
     def advance(self, seconds: float, kept_share: float = 1.0, batches: int = 1) -> None:
         """Counts the batches of one step as trained.

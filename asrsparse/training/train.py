@@ -21,6 +21,7 @@ from asrsparse.masks.partial_updates import AllUpdates
 from asrsparse.models.builders import build_model, build_segments
 from asrsparse.pruning import DynamicPruner, KeepAll
 from asrsparse.pruning.scores import Durations
+from asrsparse.training.budget import Budget, EpochPlanner, read_budget
 from asrsparse.training.callbacks import Stopwatch
 from asrsparse.training.datamodule import SpeechDataModule
 from asrsparse.training.finish import finish
@@ -63,7 +64,7 @@ def train(config: DictConfig, command: str) -> dict[str, Any]:
     train_cuts = open_train_cuts(config)
     claim_utterances(run_dir, train_cuts)
     pruner = build_pruner(config, train_cuts.ids.to_pylist(), train_cuts.durations)
-    module = build_module(config, pruner, tokenizer)
+    module = build_module(config, pruner, tokenizer, read_budget(config, run_dir))
     data = build_data(config, train_cuts, read_cuts(cuts_dir, "dev"), tokenizer, module)
     stopwatch = Stopwatch()
     fit(config, run_dir, module, data, stopwatch)
@@ -116,7 +117,9 @@ def build_pruner(config: DictConfig, ids: Sequence[str], durations: Durations) -
     )
 
 
-def build_module(config: DictConfig, pruner: DynamicPruner, tokenizer: Tokenizer) -> ASRLightningModule:
+def build_module(
+    config: DictConfig, pruner: DynamicPruner, tokenizer: Tokenizer, budget: Budget | None = None
+) -> ASRLightningModule:
     """Builds the training step of a configuration: the model with its initial weights, its masks, and the optimiser."""
     model = build_model(config, tokenizer.vocab_size, build_segments(config, pruner.table))
     load_initial_weights(model, config.init_from, config.init_streams)
@@ -131,13 +134,19 @@ def build_module(config: DictConfig, pruner: DynamicPruner, tokenizer: Tokenizer
         weight_decay=config.optim.weight_decay,
         to_text=tokenizer.decode,
         updates=AllUpdates() if config.optim.updates is None else build(config.optim.updates),
+        budget=budget,
     )
 
 
 def build_data(
     config: DictConfig, train_cuts: CutIndex, dev_cuts: CutSet, tokenizer: Tokenizer, module: ASRLightningModule
 ) -> SpeechDataModule:
-    """Builds the batches of a configuration for `module`, with which they share the pruner and the position."""
+    """Builds the batches of a configuration for `module`, with which they share the pruner and the position.
+
+    Raises:
+        ValueError: If the module has a budget that is shorter than an epoch.
+    """
+    planned = (module.pruner, module.model.segments, module.position)
     return SpeechDataModule(
         train_cuts,
         dev_cuts,
@@ -150,4 +159,5 @@ def build_data(
         seed=config.seed,
         modalities=module.model.modalities,
         noise=build(config.noise),
+        planner=None if module.budget is None else EpochPlanner(module.budget, *planned),
     )

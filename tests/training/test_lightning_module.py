@@ -34,15 +34,16 @@ def test_dev_wer_is_pooled_over_the_words_of_all_batches(tiny_corpus, monkeypatc
     assert logged["dev_loss"] > 0
 
 
-def test_an_epoch_of_the_pruners_ends_once_with_its_last_batch_before_the_position_moves():
+@pytest.mark.parametrize("end", [(True, False), (False, True), (True, True)])
+def test_an_epoch_of_the_pruners_ends_once_with_its_last_batch_or_a_budget_before_the_position_moves(end):
     position, ended = Position(), []
     module = SimpleNamespace(
         pruner=SimpleNamespace(end_epoch=lambda: ended.append(("pruner", position.epoch))),
         model=SimpleNamespace(segments=SimpleNamespace(end_epoch=lambda: ended.append(("segments", position.epoch)))),
         position=position,
     )
-    for is_last_batch in (False, True):
-        module.trainer = SimpleNamespace(is_last_batch=is_last_batch)
+    for is_last_batch, should_stop in ((False, False), end):
+        module.trainer = SimpleNamespace(is_last_batch=is_last_batch, should_stop=should_stop)
         assert ended == []
         ASRLightningModule.on_train_batch_end(module, None, make_batch([5]), 0)
     ASRLightningModule.on_train_epoch_end(module)

@@ -111,4 +111,6 @@ def test_a_state_is_plain_numbers():
         "epoch_seconds": 2.5,
         "earlier_seconds": 0.0,
         "heard_seconds": 2.5,
+        "train_seconds": 0.0,
+        "planned_epochs": None,
     }
