@@ -5,7 +5,6 @@ weights; here the penalty is the mean of phi, as in MSRS.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +50,7 @@ class GradBalance:
 
 
 def _gradient(soft: SoftMask) -> Tensor:
-    gradient: Any = soft.logits.grad
+    gradient: Tensor | None = soft.logits.grad
     if gradient is None:
         raise ValueError(
             "density_by: got 'grad_balance' and logits without gradients, allowed is masks.step after optimizer.step "

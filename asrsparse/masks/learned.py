@@ -158,7 +158,7 @@ class LearnedPhase(ParametrizedPhase):
     def __init__(self, settings: LearnedMask, weights: Sequence[Weight]) -> None:
         super().__init__(settings, weights, MaskChanges(settings.check_every), settings.stable_share)
         self.settings = settings
-        temperature, scale = settings.temperature(0.0), self._scale_at(0.0)
+        temperature, scale = settings.temperature(0.0), self._scale_at(0.0) if self._is_scaled else None
         self._soft_masks = [SoftMask(weight, settings.logit, temperature, scale) for weight in weights]
         self._num_units = sum(weight.num_units for weight in weights)
         self._balance = GradBalance() if settings.density_by == "grad_balance" else None
@@ -228,8 +228,8 @@ class LearnedPhase(ParametrizedPhase):
     def end(self, optimizer: Optimizer | None) -> None:
         """Removes the soft masks; the logits and what the optimiser kept of them take no memory any more."""
         super().end(optimizer)
-        scale = self._scale_at(self._share)
-        if scale is not None and optimizer is not None:  # without one, a state is loaded: its weights have it
+        if self._is_scaled and optimizer is not None:  # without one, a state is loaded: its weights have it
+            scale = self._scale_at(self._share)
             for weight in self.weights:
                 local(weight.parameter).mul_(scale)
                 rescale_moments(optimizer, weight.parameter, 1.0 / scale)
@@ -300,10 +300,12 @@ class LearnedPhase(ParametrizedPhase):
             if soft_mask.scale is not None:
                 soft_mask.scale.fill_(scale)
 
-    def _scale_at(self, share: float) -> float | None:
-        """Returns the factor on the masks: 1 / sigmoid(l * `logit`), with the first l or that of now; None for none."""
-        if self.settings.mask_scaling == "none":
-            return None
+    @property
+    def _is_scaled(self) -> bool:
+        return self.settings.mask_scaling != "none"
+
+    def _scale_at(self, share: float) -> float:
+        """Returns the factor on scaled masks: 1 / sigmoid(l * `logit`), with the first l or that of now."""
         temperature = self.settings.temperature(share if self.settings.mask_scaling == "current" else 0.0)
         return 1.0 + math.exp(-temperature * self.settings.logit)
 
@@ -320,5 +322,7 @@ class LearnedPhase(ParametrizedPhase):
 
     def _clamp_logits(self) -> None:
         limit = self.settings.max_logit
-        for logits in self.logits if limit is not None else ():
+        if limit is None:
+            return
+        for logits in self.logits:
             local(logits).clamp_(-limit, limit)

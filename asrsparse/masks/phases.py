@@ -14,7 +14,7 @@ K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -92,6 +92,16 @@ class Phase(ABC):
         """Returns how many of the parameters under masks are kept; this is cheap enough for every step."""
         pairs = zip(self.weights, self.unit_masks(), strict=True)
         return sum(int(mask.sum()) * weight.parameters_per_unit for weight, mask in pairs)
+
+    def num_kept_in(self, state: Mapping[str, Tensor]) -> int:
+        """Returns how many parameters under masks are left in a state dict: by zeros, or by masks if it is smaller."""
+        num_kept = 0
+        for weight, unit_mask in zip(self.weights, self.unit_masks(), strict=True):
+            values = state[weight.name]
+            is_whole = tuple(values.shape) == weight.tiling.shape
+            live = weight.tiling.pool((values != 0).float()) > 0 if is_whole else unit_mask
+            num_kept += int(live.sum()) * weight.parameters_per_unit
+        return num_kept
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Returns the groups of what the optimiser trains besides the model's parameters."""

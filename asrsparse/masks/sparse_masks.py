@@ -19,7 +19,7 @@ from asrsparse.masks.moments import require_held
 from asrsparse.masks.optimizers import as_one
 from asrsparse.masks.phases import DensePhase, Exit, MaskMethod, Phase, SparsePhase, all_ones
 from asrsparse.masks.sharding import full, is_sharded, require_same_on_all_ranks
-from asrsparse.masks.weights import Weight, parameter_of
+from asrsparse.masks.weights import parameter_of
 
 logger = logging.getLogger(__name__)
 
@@ -150,9 +150,7 @@ class SparseMasks:
         Returns:
             The share of the masked parameters that is left, in [0, 1]; 1 if nothing is masked.
         """
-        pairs = zip(self._phase.weights, self._phase.unit_masks(), strict=True)
-        num_kept = sum(_num_kept(weight, unit_mask, state[weight.name]) for weight, unit_mask in pairs)
-        return num_kept / self.num_masked if self.num_masked else 1.0
+        return self._phase.num_kept_in(state) / self.num_masked if self.num_masked else 1.0
 
     def overall_density_of(self, state: Mapping[str, Tensor]) -> float:
         """Returns the share of all the model's parameters that is left in weights, in [0, 1]; see `density_of`."""
@@ -385,13 +383,6 @@ class SparseMasks:
         before.reset_regrown(dead, optimizer)
         before.regrown.add(dead)
         self._phase = DensePhase(before.weights, before.regrown)
-
-
-def _num_kept(weight: Weight, unit_mask: Tensor, values: Tensor) -> int:
-    """Returns how many parameters of a weight's units are left: by its zeros or, if it is smaller now, its mask."""
-    is_whole = tuple(values.shape) == weight.tiling.shape
-    live = weight.tiling.pool((values != 0).float()) > 0 if is_whole else unit_mask
-    return int(live.sum()) * weight.parameters_per_unit
 
 
 def _signature(phase: Phase) -> str:

@@ -46,7 +46,7 @@ def mean_of_views(values: Tensor, num_views: int) -> Tensor:
         >>> mean_of_views(torch.tensor([1.0, 2.0, 3.0, 6.0]), num_views=2)
         tensor([2., 4.])
     """
-    return values if num_views == 1 else values.unflatten(0, (num_views, -1)).mean(dim=0)
+    return values if num_views == 1 else values.view(num_views, -1, *values.shape[1:]).mean(dim=0)
 
 
 def in_views(rows: Tensor, num_views: int) -> Tensor:

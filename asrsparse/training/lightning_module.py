@@ -221,7 +221,7 @@ def wrap_anew(strategy: Strategy) -> None:
     """Wraps the model for several ranks again, once its parameters are others: a reducer knows those that it found."""
     if isinstance(strategy, DDPStrategy) and isinstance(strategy.model, DistributedDataParallel):
         wrapped = strategy.model
-        wrapped._remove_autograd_hooks()  # those of the parameters that stay
+        wrapped._remove_autograd_hooks()  # type: ignore[no-untyped-call]  # those of the parameters that stay
         strategy.model = strategy._setup_model(wrapped.module)
         strategy._register_ddp_hooks()
 
