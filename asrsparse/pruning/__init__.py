@@ -27,6 +27,7 @@ from asrsparse.pruning.policies import (
 from asrsparse.pruning.scores import ScoreTable
 from asrsparse.pruning.segment import KeepAllTime, SegmentPruner
 from asrsparse.pruning.selection import KeptSet, PruningPlan, select
+from asrsparse.pruning.speech import KaldiVadChunks, SpeechChunks
 from asrsparse.pruning.stream import KeptStream, StreamPruner
 from asrsparse.pruning.utterance import DynamicPruner
 
@@ -43,6 +44,7 @@ __all__ = [
     "EpsilonGreedy",
     "Hard",
     "InfoBatch",
+    "KaldiVadChunks",
     "KeepAll",
     "KeepAllTime",
     "KeptSampler",
@@ -59,6 +61,7 @@ __all__ = [
     "ScoreTable",
     "SegmentPruner",
     "Shortest",
+    "SpeechChunks",
     "StreamPruner",
     "UpperConfidence",
     "Window",

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asrsparse.rates import FRAMES_PER_SECOND
+from asrsparse.rates import FEATURES_PER_SECOND, FRAMES_PER_SECOND
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,14 @@ class Chunks:
         blank: Log-odds of CTC's blank at the last visit, for each slot of 40 ms in the C chunks (B, S), minus infinity
             for an utterance that was trained on too seldom; None for policies that do not need it.
         seeds: A seed for the random draws of each utterance (B,).
+        rows_per_second: Rows of the values per second.
     """
 
     values: Tensor
     lens: Tensor
     blank: Tensor | None = None
     seeds: NDArray[np.uint64] | None = None
+    rows_per_second: int = FEATURES_PER_SECOND
 
 
 class ChunkPolicy(Protocol):
@@ -82,8 +84,12 @@ class LoudestChunks:
 
     def priorities(self, chunks: Chunks) -> Tensor:
         """Computes the loudness, or the motion, of each chunk (B, C)."""
-        levels = _LEVELS[chunks.values.dim()](chunks)
-        return levels.sum(dim=2) / chunks.lens.clamp(min=1)
+        return row_levels(chunks).sum(dim=2) / chunks.lens.clamp(min=1)
+
+
+def row_levels(chunks: Chunks) -> Tensor:
+    """Computes the level of each row (B, C, rows of a chunk): its square, its mean, or the motion in it."""
+    return _LEVELS[chunks.values.dim()](chunks)
 
 
 def _squares(chunks: Chunks) -> Tensor:

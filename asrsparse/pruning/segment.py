@@ -31,7 +31,8 @@ class SegmentPruner:
     which `state_dict` holds.
 
     Args:
-        keep_ratio: The share of the chunks to keep, in (0, 1]; an utterance keeps more where its labels need it.
+        keep_ratio: The share of the chunks to keep, in (0, 1]; an utterance keeps more where its labels need it, or the
+            policy says so.
         chunk_seconds: The length of a chunk in seconds. With a multiple of 0.04 s, video of 25 Hz and subsampled audio
             stay in step.
         policy: Which chunks to keep first; by default the loudest.
@@ -148,7 +149,8 @@ class SegmentPruner:
         if self.blanks is not None:
             num_slots = chunks.size(1) * self._rows_of_a_chunk(FRAMES_PER_SECOND)
             blank = self.blanks.log_odds(ids, num_slots).to(lens.device)
-        priorities = self.policy.priorities(Chunks(chunks, chunk_lens, blank, self._seeds(len(lens), ids)))
+        seeds = self._seeds(len(lens), ids)
+        priorities = self.policy.priorities(Chunks(chunks, chunk_lens, blank, seeds, rows_per_second))
         priorities = priorities.masked_fill(chunk_lens == 0, -torch.inf)
         num_chunks = (chunk_lens > 0).sum(dim=1)
         # One more chunk than the least, since the last one of an utterance may have few rows.
