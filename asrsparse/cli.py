@@ -56,7 +56,7 @@ Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The grou
   segments  none, energy, blank, random: the time inside each utterance that a training step uses
   noise     none, babble: what is mixed into the audio of training
   masks     dense, learned, continuous_sparsification, random, snip, magnitude, gmp, set, rigl, mest, granet, sr_ste,
-            decaying, structured: which weights are zero, and when
+            decaying, structured (_magnitude, _taylor, _shrinking, _random): which weights are zero, and when
   modality  audio, video, audiovisual: what the model reads; added to the name of a system (full-dense-video)
   stream    stream/audio=waveform: ResNet-1D instead of log-mel features
   corpus, model (tiny small base large), optim (adamw sparse_adamw adamw_avsr), trainer (default one_gpu),

@@ -21,6 +21,7 @@ How it is built, in the order of reading:
     allocation.py        how a density is distributed over weights: Global, Uniform, ErdosRenyi, ByPattern, NM
     saliency.py          the scores of units: RandomSaliency, MagnitudeSaliency, GradientSaliency, ...
     sharding.py          several ranks, one set of masks; weights in parts on several ranks (FSDP2)
+    sensitivities.py     how sensitive the loss is to units, over many steps
     moments.py           the moments that an optimiser keeps of a weight
     optimizers.py        several optimisers as one
     sparse_adamw.py      AdamW that keeps moments of live weights only
@@ -34,6 +35,7 @@ How it is built, in the order of reading:
     learned.py           LearnedMask (MSRS): theta * sigmoid(l * phi)
     straight_through.py  SRSTE and DecayingMask: masks chosen anew in each step, mostly N:M
     binary.py            BinaryMask: masks of zeros and ones, chosen by saliencies at certain times
+    shrinking.py         ShrinkingMask: units that shrink before they are cut
     methods.py           BinaryMask with other defaults: RandomMask, SNIP, MagnitudeMask, GMP, SET, RigL, MEST, GraNet
     sparse_masks.py      SparseMasks: the phase that is on, the exit from it, state, counts
     cuts.py              units leave layers, and come back; the optimiser's moments follow
@@ -63,7 +65,9 @@ from asrsparse.masks.learned import LearnedMask
 from asrsparse.masks.methods import GMP, MEST, SET, SNIP, GraNet, MagnitudeMask, RandomMask, RigL
 from asrsparse.masks.partial_updates import LargestGradients
 from asrsparse.masks.phases import DenseMask, MaskMethod
+from asrsparse.masks.saliency import MagnitudeSaliency, RandomSaliency, RelativeSaliency, TaylorSaliency
 from asrsparse.masks.semi_structured import to_semi_structured
+from asrsparse.masks.shrinking import ShrinkingMask
 from asrsparse.masks.sparse_adamw import SparseAdamW
 from asrsparse.masks.sparse_masks import SparseMasks
 from asrsparse.masks.straight_through import SRSTE, DecayingMask
@@ -92,14 +96,19 @@ __all__ = [
     "LargestGradients",
     "LearnedMask",
     "MagnitudeMask",
+    "MagnitudeSaliency",
     "MaskMethod",
     "RandomMask",
+    "RandomSaliency",
+    "RelativeSaliency",
     "RigL",
+    "ShrinkingMask",
     "SingleWeights",
     "SparseAdamW",
     "SparseMasks",
     "Structured",
     "SubsamplingChannels",
+    "TaylorSaliency",
     "Uniform",
     "compact",
     "fit_to",

@@ -22,7 +22,8 @@ from torch.optim import Optimizer
 from asrsparse.masks.fixed_zeros import FixedZeros
 from asrsparse.masks.phases import Phase, SparsePhase, all_ones
 from asrsparse.masks.regrowth import RegrownWeights
-from asrsparse.masks.saliency import MagnitudeSaliency, RandomSaliency, Saliency, SaliencyInputs
+from asrsparse.masks.saliency import MagnitudeSaliency, RandomSaliency, Saliency, SaliencyInputs, window_of
+from asrsparse.masks.sensitivities import Sensitivities
 from asrsparse.masks.settings import MaskSettings
 from asrsparse.masks.sharding import full, is_sharded, join_like, sum_over_ranks
 from asrsparse.masks.weights import Weight
@@ -67,6 +68,9 @@ class BinaryMask(MaskSettings):
                 f"every: got None with initial_density={self.initial_density}, allowed is a share in (0, 1]: "
                 "a density that falls needs choices again and again. Set every, or initial_density=None."
             )
+        self._check_window("first", "start", self.start)
+        if self.every is not None:
+            self._check_window("keep", "every", self.every)
 
     def begin(self, model: nn.Module) -> Phase:
         """Enters the phase of this method; with `start=0` and no need of gradients it chooses the first masks."""
@@ -101,6 +105,18 @@ class BinaryMask(MaskSettings):
         replaces = self.replaced_share(self._share_of_choices(progress)) > 0.0
         return self.keep.needs_gradient or (replaces and self.grow.needs_gradient)
 
+    def window(self, is_first: bool) -> float | None:
+        """Returns the share of training before a choice over which sensitivities are collected; None for none."""
+        return window_of(self.first if is_first else self.keep)
+
+    def _check_window(self, name: str, limiting: str, limit: float) -> None:
+        window = window_of(getattr(self, name))
+        if window is not None and window > limit:
+            raise ValueError(
+                f"{name}: got a saliency with window={window} and {limiting}={limit}, allowed is a window of at most "
+                f"{limiting}: it comes before the choice. Use a shorter one (0 for one step), or a larger {limiting}."
+            )
+
     def _share_of_choices(self, progress: float) -> float:
         """Returns the share of the time between the first choice and the last one that is over, in [0, 1]."""
         last = self.until - (self.every or 0.0)
@@ -120,6 +136,7 @@ class BinaryPhase(SparsePhase):
         self.settings = settings
         self.exit, self.compacting = settings.exit, settings.compacting
         self._collecting = False
+        self._sensitivities = Sensitivities(weights)
         if settings.start == 0.0 and not settings.first.needs_gradient:
             self._choose(0.0, None)
 
@@ -132,14 +149,14 @@ class BinaryPhase(SparsePhase):
         """Chooses masks if a choice is due; returns whether the phase is over."""
         if self.num_checks:
             super().step(progress, optimizer)
-        if self._collecting or self._is_due(progress):
+        if self._collecting or self._is_due(progress + (self._window or 0.0)):
             self._choose_or_collect(progress, optimizer)
         return progress >= self.settings.until and not self._collecting
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the masks, and how many times they were chosen."""
         own = {"num_checks": self.num_checks, "collecting": self._collecting, "changed_share": self.changed_share}
-        return {**super().state_dict(), **own}
+        return {**super().state_dict(), **own, "sensitivities": self._sensitivities.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned."""
@@ -147,6 +164,8 @@ class BinaryPhase(SparsePhase):
         self.num_checks, self.changed_share = state["num_checks"], state["changed_share"]
         if state["collecting"]:
             self._collect()
+        if "sensitivities" in state:  # checkpoints of earlier versions have none
+            self._sensitivities.load_state_dict(state["sensitivities"])
 
     def _is_due(self, progress: float) -> bool:
         """Returns whether the first choice is due or, after it, the next one, by `every`."""
@@ -155,21 +174,32 @@ class BinaryPhase(SparsePhase):
             return progress >= start
         return every is not None and progress < until and progress >= start + self.num_checks * every
 
+    @property
+    def _window(self) -> float | None:
+        return self.settings.window(is_first=self.num_checks == 0)
+
     def _choose_or_collect(self, progress: float, optimizer: Optimizer) -> None:
+        if self._collecting and self._window is not None:
+            self._sensitivities.add([zeros.product() for zeros in self._zeros])
         needed = self.settings.needs_gradient(self.num_checks == 0, progress)
-        if needed and not self._collecting:
+        if needed and (not self._collecting or self._is_in_window(progress)):
             self._collect()
         else:
             self._choose(progress, optimizer)
 
+    def _is_in_window(self, progress: float) -> bool:
+        """Returns whether the choice for which sensitivities are collected is still to come."""
+        return bool(self._window) and progress < self.settings.until and not self._is_due(progress)
+
     def _collect(self) -> None:
         self._collecting = True
         for zeros in self._zeros:
-            zeros.collect()
+            zeros.collect(with_product=self._window is not None)
 
     def _choose(self, progress: float, optimizer: Optimizer | None) -> None:
         inputs = self._saliency_inputs()
-        if not all(torch.isfinite(gradient).all() for gradient in inputs.gradients):
+        lacking = self._window is not None and not self._sensitivities.num_steps
+        if lacking or not all(torch.isfinite(gradient).all() for gradient in inputs.gradients):
             self._collect()  # as after a step that a gradient scaler skipped
             return
         alive = [m.to(v.device) for m, v in zip(self._unit_masks, inputs.values, strict=True)]
@@ -182,13 +212,15 @@ class BinaryPhase(SparsePhase):
         every = self.settings.every
         passed = int((progress - self.settings.start) / every) if every is not None else 0
         self.num_checks = max(self.num_checks, passed) + 1
+        self._sensitivities.clear()
 
     def _saliency_inputs(self) -> SaliencyInputs:
         gradients = [_gradient(zeros) for zeros in self._zeros] if self._collecting else []
         self._collecting = False
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.num_checks)
         values = [full(weight.parameter.detach()) for weight in self.weights]
-        return SaliencyInputs(values, gradients, [weight.tiling for weight in self.weights], generator)
+        tilings, sensitivities = [weight.tiling for weight in self.weights], self._sensitivities.means()
+        return SaliencyInputs(values, gradients, tilings, generator, sensitivities)
 
 
 def _gradient(zeros: FixedZeros) -> Tensor:

@@ -48,7 +48,8 @@ class FixedZeros:
         self.weight = weight
         self._live = torch.ones_like(local(weight.parameter.detach()), dtype=torch.bool)  # of this rank's part
         self._collected: Tensor | None = None
-        self._collecting = False
+        self._product: Tensor | None = None
+        self._collecting = self._with_product = False
         self._hook = self._hook_on(weight.parameter)
 
     def bind(self) -> None:
@@ -74,15 +75,24 @@ class FixedZeros:
         held = local(self.weight.parameter)
         held.mul_(self._live_on(held))  # ten times as fast as to fill them
 
-    def collect(self) -> None:
-        """Keeps the gradients of the next step, those of dead weights too, for `collected`."""
-        self._collected, self._collecting = None, True
+    def collect(self, with_product: bool = False) -> None:
+        """Keeps the gradients of the next step, those of dead weights too, for `collected`.
+
+        Args:
+            with_product: Whether to keep their product with the weights too, for `product`.
+        """
+        self._collected, self._product = None, None
+        self._collecting, self._with_product = True, with_product
+
+    def product(self) -> Tensor:
+        """Returns w dL/dw for this rank's part of the weight, with the w of before the optimiser's step."""
+        return self._product if self._product is not None else torch.zeros_like(local(self.weight.parameter.detach()))
 
     def collected(self) -> Tensor:
         """Returns the gradient of this rank's part of the weight, summed over the batches since `collect`."""
         held = local(self.weight.parameter.detach())
         gradient = self._collected if self._collected is not None else torch.zeros_like(held)
-        self._collected, self._collecting = None, False
+        self._collected, self._product, self._collecting = None, None, False
         return gradient
 
     def remove(self) -> None:
@@ -100,6 +110,8 @@ class FixedZeros:
         if self._collecting:  # over several batches, `grad` has the sum for the living, the last one for the dead
             before = self._collected if self._collected is not None else torch.zeros_like(gradient)
             self._collected = torch.where(live, gradient, before + gradient)
+            if self._with_product:
+                self._product = self._collected * local(parameter.detach())
         gradient.mul_(live)
 
     def _live_on(self, tensor: Tensor) -> Tensor:

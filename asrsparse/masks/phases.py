@@ -3,6 +3,7 @@
     LearnedMask:            LearnedPhase --exit--> DensePhase or SparsePhase
     SRSTE, DecayingMask:    FollowingPhase --exit--> DensePhase or SparsePhase
     BinaryMask and others:  BinaryPhase --exit--> DensePhase or SparsePhase
+    ShrinkingMask:          ShrinkingPhase --exit--> DensePhase or SparsePhase
     DenseMask:              DensePhase
 
 Structured masks may end in a smaller model: CompactedPhase, which RegrownPhase may follow (`compacted`).

@@ -27,12 +27,15 @@ class SaliencyInputs:
             empty if no saliency needs them.
         tilings: How the weights are cut into units.
         generator: The generator of random numbers; it is on the CPU, and the same on all ranks.
+        sensitivities: The root mean squares, over the steps of the saliency's window, of the sums of w dL/dw over
+            units, (U...) each; empty if the saliency has no window.
     """
 
     values: Sequence[Tensor]
     gradients: Sequence[Tensor]
     tilings: Sequence[Tiling]
     generator: torch.Generator
+    sensitivities: Sequence[Tensor] = ()
 
     def pool(self, values: Sequence[Tensor]) -> list[Tensor]:
         """Returns the means over the units: (O, I, K...) -> (U...) for each weight."""
@@ -41,7 +44,11 @@ class SaliencyInputs:
 
 
 class Saliency(Protocol):
-    """Gives each unit a score; units of higher score are kept."""
+    """Gives each unit a score; units of higher score are kept.
+
+    One that uses `SaliencyInputs.sensitivities` also has the attribute `window`: the share of training, before the
+    choice, over which their mean is taken; 0 for one step. It needs gradients.
+    """
 
     @property
     def needs_gradient(self) -> bool:
@@ -101,6 +108,64 @@ class ConnectionSensitivity:
 
 
 @dataclass(frozen=True)
+class TaylorSaliency:
+    """Scores units by |sum of w dL/dw|: how much the loss would change without a unit, to first order.
+
+    This is the importance of a structural set by Molchanov et al. (https://arxiv.org/abs/1906.10771, Section 3): the
+    square of that sum, in its mean over many steps. Here the root is taken, and divided by the number of weights, as
+    all scores are. The sum over the columns of a gate is exactly the derivative by a factor on all that the unit adds
+    to the output, so that what feeds the unit counts, too.
+
+    Args:
+        window: The share of training, before the choice, over which the mean is taken; 0 for one step.
+
+    Raises:
+        ValueError: If it is not in [0, 1).
+    """
+
+    window: float = 0.05
+
+    needs_gradient = True
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.window < 1.0:
+            raise ValueError(f"window: got {self.window}, allowed is a share of training in [0, 1).")
+
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
+        """Returns the root mean squares of the sums, divided by the weights of a unit, (U...) for each weight."""
+        pairs = zip(inputs.tilings, inputs.sensitivities, strict=True)
+        return [sensitivity / tiling.weights_per_unit for tiling, sensitivity in pairs]
+
+
+@dataclass(frozen=True)
+class RelativeSaliency:
+    """Scores units by another saliency, divided by its mean in the same weight.
+
+    A ranking over the whole model (`Global`) then compares units of different kinds and depths, of which some have
+    larger weights than others. Within a weight the order stays. That division is our decision.
+
+    Args:
+        of: The saliency.
+    """
+
+    of: Saliency
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether the saliency uses gradients."""
+        return self.of.needs_gradient
+
+    @property
+    def window(self) -> float | None:
+        """The window of the saliency; None if it has none."""
+        return window_of(self.of)
+
+    def __call__(self, inputs: SaliencyInputs) -> list[Tensor]:
+        """Returns the relative scores, (U...) for each weight."""
+        return [_normalised(scores) for scores in self.of(inputs)]
+
+
+@dataclass(frozen=True)
 class MagnitudeAndGradientSaliency:
     """Scores units by |w| + lambda |dL/dw|, by which MEST (https://arxiv.org/abs/2110.14032) drops weights.
 
@@ -119,6 +184,12 @@ class MagnitudeAndGradientSaliency:
         """Returns the weighted sums, (U...) for each weight."""
         pairs = zip(MagnitudeSaliency()(inputs), GradientSaliency()(inputs), strict=True)
         return [_normalised(w) + self.gradient_weight * _normalised(g) for w, g in pairs]
+
+
+def window_of(saliency: Saliency) -> float | None:
+    """Returns the share of training over which a saliency wants sensitivities; None if it uses none."""
+    window: float | None = getattr(saliency, "window", None)
+    return window
 
 
 def _normalised(scores: Tensor) -> Tensor:

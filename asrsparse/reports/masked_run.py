@@ -25,7 +25,7 @@ from asrsparse.training.mask_log_files import FLOPS, HISTOGRAM_SCHEMA, HISTOGRAM
 MEASURED = ("density", "changed", "grad_norm", "grad_norm_kept", "weight_norm")
 """The columns of the log with a number for each layer."""
 
-SOFT_PHASES = ("learning", "following")
+SOFT_PHASES = ("learning", "following", "shrinking")
 """The phases that compute with all weights, or with the gradients of all, whatever the density of the masks is."""
 
 

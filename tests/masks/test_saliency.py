@@ -8,7 +8,9 @@ from asrsparse.masks.saliency import (
     MagnitudeAndGradientSaliency,
     MagnitudeSaliency,
     RandomSaliency,
+    RelativeSaliency,
     SaliencyInputs,
+    TaylorSaliency,
 )
 from asrsparse.masks.weights import Tiling
 
@@ -38,6 +40,29 @@ def test_magnitude_and_gradient_do_not_depend_on_the_scale_of_the_loss():
     assert torch.allclose(MagnitudeAndGradientSaliency()(inputs((1, 1)))[0], MagnitudeAndGradientSaliency()(scaled)[0])
     alone = MagnitudeAndGradientSaliency(gradient_weight=0.0)(inputs((1, 1)))[0]
     assert torch.allclose(alone, VALUES.abs() / VALUES.abs().mean())
+
+
+def test_taylor_is_the_sensitivity_by_the_size_of_a_unit():
+    tilings, sensitivities = [Tiling((2, 2), (2, 1))], [torch.tensor([[3.0, 1.0]])]
+    seen = SaliencyInputs([VALUES], [GRADIENTS], tilings, torch.Generator(), sensitivities)
+    assert torch.equal(TaylorSaliency()(seen)[0], torch.tensor([[1.5, 0.5]]))
+
+
+@pytest.mark.parametrize("window", [-0.1, 1.0])
+def test_a_window_is_a_share_of_training(window):
+    with pytest.raises(ValueError, match=rf"^window: got {window}, allowed is a share of training in \[0, 1\)\.$"):
+        TaylorSaliency(window)
+
+
+def test_relative_scores_compare_weights_of_different_size_and_keep_the_order_within_them():
+    tilings, generator = [Tiling((2, 2), (1, 1))] * 2, torch.Generator()
+    small, large = RelativeSaliency(MagnitudeSaliency())(SaliencyInputs([VALUES, 50 * VALUES], [], tilings, generator))
+    assert torch.equal(small, large)
+    assert torch.equal(small, VALUES.abs() / 1.5)
+    assert (RelativeSaliency(MagnitudeSaliency()).needs_gradient, RelativeSaliency(TaylorSaliency(0.1)).window) == (
+        False,
+        0.1,
+    )
 
 
 def test_random_scores_follow_the_generator():
