@@ -84,7 +84,10 @@ class LearnedMask(MaskSettings):
         seed: The seed of fresh random values; all ranks must have the same.
         reach_by: The share of the phase after which the density is at its target, and the mask may be called stable.
         check_every: The share of the phase between two checks of the mask.
-        stable_share: The mask is stable once at most this share of its bits has changed between two checks.
+        stable_share: The mask is stable once at most this share of its bits has changed between two checks, and it is
+            near-binary. No bit changes either as long as all masks are far from both 0 and 1.
+        stable_near_binary: A mask is near-binary if at least this share of its values is within 0.05 of 0 or 1, at the
+            temperature of that step: it only rises.
 
     Raises:
         ValueError: If a value is outside its range, or nothing would make the masks sparse.
@@ -109,11 +112,14 @@ class LearnedMask(MaskSettings):
     reach_by: float = 0.5
     check_every: float = 0.05
     stable_share: float = 0.001
+    stable_near_binary: float = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("target_density", "reach_by", "check_every"):
             self._require_share(name)
+        if not 0.0 <= self.stable_near_binary <= 1.0:
+            raise wrong("stable_near_binary", self.stable_near_binary, "is a share in [0, 1]")
         self._require_choice("penalty_on", PenaltyOn)
         self._require_choice("penalty_reduction", PenaltyReduction)
         self._require_choice("density_by", DensityBy)
@@ -164,6 +170,7 @@ class LearnedPhase(ParametrizedPhase):
         self._balance = GradBalance() if settings.density_by == "grad_balance" else None
         self._regrown_values = RegrownValues(weights, settings.regrow_from, settings.seed)
         self._share = 0.0  # of the phase that is done
+        self._near_binary_share = 0.0  # at the last check
         self._mean_shift = torch.zeros(())  # of the logits, in the last step
         if settings.start == 0.0:
             self._put_before_weights(self._soft_masks)
@@ -177,6 +184,11 @@ class LearnedPhase(ParametrizedPhase):
     def logits(self) -> list[nn.Parameter]:
         """The logits phi, (U...) for each weight."""
         return [soft_mask.logits for soft_mask in self._soft_masks]
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether hardly any bit changed between the last two checks, and the masks were near-binary at the last."""
+        return super().is_stable and self._near_binary_share >= self.settings.stable_near_binary
 
     def unit_masks(self) -> list[Tensor]:
         """Returns the masks of the units whose logit is positive, bool, (U...) for each weight."""
@@ -218,7 +230,7 @@ class LearnedPhase(ParametrizedPhase):
             self._shift_logits(share)
         self._clamp_logits()
         self._set_share(share)
-        self._changes.check(share, self.unit_masks)
+        self._check(share)
         is_over = share >= 1.0 or (share >= self.settings.reach_by and self.is_stable)
         if is_over and self._balance is not None:
             self._shift_logits(1.0)  # what is left to the target, which the penalty only comes near
@@ -254,11 +266,9 @@ class LearnedPhase(ParametrizedPhase):
 
     def summary(self) -> dict[str, float]:
         """Returns the temperature, the share of near-binary masks, the penalty's weight, the last shift of logits."""
-        masks = [full(soft_mask.mask().detach()) for soft_mask in self._soft_masks]
-        near = sum((mask - 0.5).abs().gt(0.5 - _NEAR_BINARY).sum().item() for mask in masks)
         return {
             "temperature": self.settings.temperature(self._share),
-            "near_binary_share": near / self._num_units,
+            "near_binary_share": self._measure_near_binary(),
             "penalty_weight": self.penalty_weight,
             "penalty_shift": self._mean_shift.item(),
         }
@@ -270,6 +280,7 @@ class LearnedPhase(ParametrizedPhase):
             "logits": dict(zip(names, self._full_logits(), strict=True)),
             STATE_KEY: self._changes.state_dict(),
             "share": self._share,
+            "near_binary_share": self._near_binary_share,
             "open": self.is_open,
             "balanced_weight": self._balance.weight if self._balance is not None else 0.0,
             "initial_stds": self._regrown_values.stds,
@@ -284,12 +295,25 @@ class LearnedPhase(ParametrizedPhase):
             local(logits).copy_(part_of(state["logits"][weight.name], logits))
         self._changes.load_state_dict(state[STATE_KEY])
         self._set_share(state["share"])
+        self._near_binary_share = state.get("near_binary_share", 0.0)  # earlier versions had none
         if self._balance is not None:
             self._balance.weight = state["balanced_weight"]
         self._regrown_values.stds = state.get("initial_stds", self._regrown_values.stds)
 
     def _full_logits(self) -> list[Tensor]:
         return [full(logits.detach()) for logits in self.logits]
+
+    def _check(self, share: float) -> None:
+        """Measures how binary the masks are and how much they changed, if a check is due."""
+        num_checks = self.num_checks
+        self._changes.check(share, self.unit_masks)
+        if self.num_checks != num_checks:
+            self._near_binary_share = self._measure_near_binary()
+
+    def _measure_near_binary(self) -> float:
+        masks = [full(soft_mask.mask().detach()) for soft_mask in self._soft_masks]
+        near = sum((mask - 0.5).abs().gt(0.5 - _NEAR_BINARY).sum().item() for mask in masks)
+        return near / self._num_units
 
     def _set_share(self, share: float) -> None:
         """Sets the share of the phase that is done, and what depends on it alone: the masks' temperature and scale."""

@@ -261,10 +261,12 @@ class SparseMasks:
         self._require_ours(optimizer)
         self.exit_summary = self.summary()
         if not self._phase.is_stable:
+            near_binary = self.exit_summary.get("near_binary_share")
             logger.warning(
-                "masks: left before they were stable: %.3g %% of their bits changed between the last two checks. "
+                "masks: left before they were stable: %.3g %% of their bits changed between the last two checks%s. "
                 "Give them more time (until), or a higher stable_share if this is meant.",
                 100 * self.changed_share,
+                "" if near_binary is None else f", and {100 * near_binary:.3g} % of the masks are near 0 or 1",
             )
         name, unit_masks = self._name_after(exit), self._phase.unit_masks()
         if name == CompactedPhase.name:

@@ -55,8 +55,41 @@ def test_the_density_falls_towards_the_target_and_stays():
 
 
 def test_a_stable_mask_ends_the_phase_early_but_not_before_the_target_is_reached():
-    steps = list(teacher_student(LearnedMask(until=1.0, stable_share=1.0, reach_by=0.4), 100))
-    assert len(steps) == 40
+    method = LearnedMask(until=1.0, stable_share=1.0, reach_by=0.4, stable_near_binary=0.0)
+    assert len(list(teacher_student(method, 100))) == 40
+
+
+def test_masks_of_which_no_bit_changes_yet_are_not_stable_before_they_are_near_binary():
+    *_, (_, masks, _) = teacher_student(LearnedMask(until=1.0, reach_by=0.3, check_every=0.05), 100)
+    assert masks.exit_summary["near_binary_share"] > 0.9 or masks.exit_summary["temperature"] == pytest.approx(100.0)
+
+
+def test_masks_leave_early_once_they_are_near_binary():
+    method = LearnedMask(until=1.0, target_density=1.0, reach_by=0.3, check_every=0.05)
+    *_, (_, masks, _) = teacher_student(method, 100)
+    assert masks.exit_summary["near_binary_share"] >= 0.9
+    assert masks.exit_summary["temperature"] < 100.0
+    assert masks.exit_summary["changed_share"] == 0.0
+
+
+def test_a_state_restores_whether_the_masks_were_near_binary():
+    masks = SparseMasks.attach(nn.Linear(4, 3), LearnedMask())
+    masks._phase._near_binary_share = 0.95
+    other = SparseMasks.attach(nn.Linear(4, 3), LearnedMask())
+    other.load_state_dict(masks.state_dict())
+    assert other._phase._near_binary_share == 0.95
+    old = {key: value for key, value in masks.state_dict().items() if key != "near_binary_share"}
+    other = SparseMasks.attach(nn.Linear(4, 3), LearnedMask())
+    other.load_state_dict(old)
+    assert other._phase._near_binary_share == 0.0
+
+
+def test_an_exit_of_masks_that_are_not_near_binary_is_warned_of(caplog):
+    masks = SparseMasks.attach(nn.Linear(4, 3), LearnedMask())
+    masks.finish("dense", torch.optim.AdamW(masks.param_groups(lr=0.01)))
+    assert (
+        "left before they were stable: 100 % of their bits changed between the last two checks, and 0 %" in caplog.text
+    )
 
 
 def test_a_density_of_one_masks_nothing():
@@ -119,6 +152,7 @@ def test_the_penalty_is_lambda_times_the_mean_over_all_masked_weights():
         ({"penalty_reduction": "max"}, r"^penalty_reduction: got 'max', allowed are mean and sum"),
         ({"density_by": "luck"}, r"^density_by: got 'luck', allowed are shift and grad_balance"),
         ({"mask_scaling": "last"}, r"^mask_scaling: got 'last', allowed are none and initial and current"),
+        ({"stable_near_binary": 1.5}, r"^stable_near_binary: got 1.5, allowed is a share in \[0, 1\]"),
         ({"regrow_from": "one"}, r"^regrow_from: got 'one', allowed are zero and kept and initial"),
         (
             {"density_by": "grad_balance", "penalty_weight": 1.0},
