@@ -6,6 +6,8 @@ from typing import Any
 from asrsparse.pruning.audit import Audit
 from asrsparse.pruning.blank import BlankTable
 from asrsparse.pruning.chunk_policies import ChunkPolicy, Chunks, LeastBlankChunks, LoudestChunks, RandomChunks
+from asrsparse.pruning.drawn_policies import InfoBatch, OrderDP, RePB
+from asrsparse.pruning.draws import Draw
 from asrsparse.pruning.kept_sampler import KeptSampler
 from asrsparse.pruning.policies import (
     Candidates,
@@ -14,7 +16,6 @@ from asrsparse.pruning.policies import (
     EasyToHard,
     EpsilonGreedy,
     Hard,
-    InfoBatch,
     KeepAll,
     Longest,
     Middle,
@@ -38,6 +39,7 @@ __all__ = [
     "ChunkPolicy",
     "Chunks",
     "Coverage",
+    "Draw",
     "DynamicPruner",
     "Easy",
     "EasyToHard",
@@ -54,10 +56,12 @@ __all__ = [
     "Longest",
     "LoudestChunks",
     "Middle",
+    "OrderDP",
     "Policy",
     "PruningPlan",
     "Random",
     "RandomChunks",
+    "RePB",
     "ScoreTable",
     "SegmentPruner",
     "Shortest",

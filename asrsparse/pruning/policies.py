@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from asrsparse.pruning.draws import Draw
 from asrsparse.pruning.windows import keep_window
 
 Floats = NDArray[np.floating[Any]]
@@ -33,6 +34,8 @@ class Candidates:
         budget: Seconds of speech to keep, at most the sum of `durations`.
         progress: How far the pruned epochs have come, 0 in the first and 1 in the last.
         rng: The generator of this epoch.
+        epoch: The number of this epoch, counted from 0.
+        times_seen: The epochs before this one in which each was trained on (N,).
     """
 
     scores: Floats
@@ -41,6 +44,8 @@ class Candidates:
     budget: float
     progress: float
     rng: np.random.Generator
+    epoch: int
+    times_seen: NDArray[np.integer[Any]]
 
     def __len__(self) -> int:
         return len(self.durations)
@@ -72,7 +77,7 @@ class Policy(Protocol):
     def needs_scores(self) -> bool:
         """Whether the choice depends on scores; if so, warm-up epochs keep all data, and new utterances are kept."""
 
-    def select(self, among: Candidates) -> Kept | Floats:
+    def select(self, among: Candidates) -> Kept | Floats | Draw:
         """Chooses among N utterances.
 
         Args:
@@ -80,7 +85,8 @@ class Policy(Protocol):
 
         Returns:
             True for each utterance that is kept (N,), or weights of the losses (N,): 0 drops an utterance, 1 keeps it
-            with its loss, and more than 1 makes up for others that were dropped.
+            with its loss, and more than 1 makes up for others that were dropped. Or a `Draw`: the probability of each
+            utterance to be kept.
         """
 
 
@@ -229,52 +235,6 @@ class Window(_WithKeepRatio):
 
 
 @dataclass(frozen=True)
-class InfoBatch(_WithKeepRatio):
-    """`infobatch`: all of the harder utterances, and a random share r of the easier ones, whose losses weigh 1 / r.
-
-    So the sum of the gradients over an epoch keeps its expectation (InfoBatch, arXiv 2303.04947). In the paper, the
-    border between easier and harder is the mean score, and r is given. Here, r follows from the budget. Where the
-    utterances above the mean leave less than `min_share` for the others, we move the border up, since a small share
-    would mean large weights.
-
-    Args:
-        keep_ratio: The share of the speech that an epoch keeps.
-        min_share: The least share of the easier utterances that is kept, in (0, 1]; its inverse bounds the weights.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    min_share: float = 0.25
-    needs_scores = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0.0 < self.min_share <= 1.0:
-            raise ValueError(f"min_share: got {self.min_share}, allowed is (0, 1].")
-
-    def select(self, among: Candidates) -> Floats:
-        """Gives weight 1 to the harder utterances, and 1 / r to those that are drawn from the easier ones."""
-        weights = np.ones(len(among), dtype=np.float32)
-        easier = np.flatnonzero(self._easier(among))
-        total = float(among.durations[easier].sum(dtype=np.float64))
-        if total == 0.0:
-            return weights
-        spare = among.budget - (float(among.durations.sum(dtype=np.float64)) - total)
-        count = min(len(easier), max(1, round(len(easier) * spare / total)))
-        weights[easier] = 0.0
-        weights[among.rng.choice(easier, count, replace=False)] = len(easier) / count
-        return weights
-
-    def _easier(self, among: Candidates) -> Kept:
-        below_mean: Kept = among.scores < among.scores.mean(dtype=np.float64)
-        total = float(among.durations.sum(dtype=np.float64))
-        # The most that the harder ones may take if min_share of the others is to fit into the budget too.
-        most = (among.budget - self.min_share * total) / (1.0 - self.min_share) if self.min_share < 1.0 else 0.0
-        return below_mean | ~keep_window(among.scores, among.durations, start=1.0, budget=max(0.0, most))
-
-
-@dataclass(frozen=True)
 class EpsilonGreedy(_WithKeepRatio):
     """`epsilon_greedy`: the highest scores, and a share of the budget drawn from the rest (arXiv 2111.12621).
 
@@ -352,13 +312,17 @@ class Coverage(_WithKeepRatio):
             raise ValueError(f"num_strata: got {self.num_strata}, allowed is at least 1.")
 
     def select(self, among: Candidates) -> Kept:
-        """Keeps a random share of each stratum of the score."""
+        """Keeps a random share of each stratum of the score; each makes up for the rounding of the one before."""
         kept = np.zeros(len(among), dtype=np.bool_)
         ratio = among.budget / float(among.durations.sum(dtype=np.float64))
-        for stratum in np.array_split(np.argsort(among.scores, kind="stable"), self.num_strata):
+        strata = np.array_split(np.argsort(among.scores, kind="stable"), self.num_strata)
+        budget = 0.0
+        for number in among.rng.permutation(len(strata)):  # else rounding would favour some strata in every epoch
+            stratum = strata[number]
             durations = among.durations[stratum]
-            budget = ratio * float(durations.sum(dtype=np.float64))
-            kept[stratum] = keep_window(among.rng.random(len(stratum)), durations, start=0.0, budget=budget)
+            budget += ratio * float(durations.sum(dtype=np.float64))
+            kept[stratum] = keep_window(among.rng.random(len(stratum)), durations, start=0.0, budget=max(0.0, budget))
+            budget -= float(durations[kept[stratum]].sum(dtype=np.float64))
         return kept
 
 

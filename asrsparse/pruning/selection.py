@@ -3,13 +3,14 @@
 Shape legend: N utterances of the corpus.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asrsparse.pruning.draws import Draw, decide_most, decide_rest
 from asrsparse.pruning.policies import Candidates, Policy, keep_ratio_at
 from asrsparse.pruning.scores import NEVER, ScoreTable
 
@@ -134,7 +135,8 @@ def select(table: ScoreTable, policy: Policy, plan: PruningPlan, epoch: int, see
 
     Utterances that were never trained on, and those older than `max_age`, are kept first. The policy chooses within
     what is left of the budget, separately in each stratum of duration. Utterances are whole, so that a stratum keeps a
-    little more or less than its budget; the next stratum makes up for it.
+    little more or less than its budget; the next stratum makes up for it. So the budget is met to within the longest
+    utterance, unless those that are kept first take more. The only utterance of a corpus is kept.
 
     Args:
         table: The scores, durations and ages of the N utterances.
@@ -149,33 +151,69 @@ def select(table: ScoreTable, policy: Policy, plan: PruningPlan, epoch: int, see
     Raises:
         ValueError: If the policy keeps nothing, or its keep ratio leaves (0, 1].
     """
-    if not plan.prunes(policy, epoch):
+    if not plan.prunes(policy, epoch) or len(table) == 1:
         return KeptSet(table, np.ones(len(table), dtype=np.bool_))
     progress = plan.progress(policy, epoch)
     keep_ratio = keep_ratio_at(policy, progress)
     rng = np.random.default_rng([seed, epoch])
     forced = _forced(table, policy, plan, epoch)
-    weights = forced.astype(np.float32)
+    shares, weights = forced.astype(np.float64), forced.astype(np.float32)
     carried = 0.0
-    for stratum in strata_of_duration(table.durations, table.duration_edges(plan.num_strata)):
+    strata = list(strata_of_duration(table.durations, table.duration_edges(plan.num_strata)))
+    for stratum, left in zip(strata, _budgets(table, strata, forced, keep_ratio), strict=True):
         free = stratum[~forced[stratum]]
-        wanted = keep_ratio * table.seconds(stratum) - table.seconds(stratum[forced[stratum]]) + carried
-        budget, carried = min(wanted, table.seconds(free)), 0.0
+        wanted = left + carried
+        budget, carried = min(wanted, table.seconds(free)), wanted
         if budget > 0.0:
             ages = epoch - table.last_seen[free]
-            among = Candidates(table.scores[free], table.durations[free], ages, budget, progress, rng)
-            weights[free] = policy.select(among)
-            carried = wanted - table.seconds(free[weights[free] > 0.0])
-    return _kept_set(table, weights, f"{type(policy).__name__}(keep_ratio={keep_ratio:g}) in epoch {epoch}")
+            columns = (table.scores[free], table.durations[free], ages)
+            chosen = policy.select(Candidates(*columns, budget, progress, rng, epoch, table.times_seen[free]))
+            shares[free], weights[free] = _decide_most(chosen, table.durations[free], rng)
+            carried = wanted - float(shares[free] @ table.durations[free])
+    kept = _decided(shares, table.durations, rng)
+    return _kept_set(table, kept, weights, f"{type(policy).__name__}(keep_ratio={keep_ratio:g}) in epoch {epoch}")
 
 
-def _kept_set(table: ScoreTable, weights: NDArray[np.float32], what: str) -> KeptSet:
-    kept = weights > 0.0
+def _budgets(
+    table: ScoreTable, strata: Sequence[NDArray[np.int64]], forced: NDArray[np.bool_], keep_ratio: float
+) -> NDArray[np.float64]:
+    """Returns the seconds that are left for the policy in each stratum.
+
+    Where the forced utterances of a stratum take more than its budget, the other strata make up for it.
+    """
+    left = np.array([keep_ratio * table.seconds(rows) - table.seconds(rows[forced[rows]]) for rows in strata])
+    positive = np.maximum(left, 0.0)
+    if (left < 0.0).any() and positive.any():
+        positive *= max(0.0, float(left.sum())) / float(positive.sum())
+    return positive
+
+
+def _decide_most(
+    chosen: NDArray[Any] | Draw, durations: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Returns the shares with which a policy's choice keeps utterances, most of them 0 or 1, and their weights."""
+    if isinstance(chosen, Draw):
+        return decide_most(chosen.probabilities, durations, rng), chosen.loss_weights
+    return chosen > 0.0, chosen
+
+
+def _decided(
+    shares: NDArray[np.float64], durations: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Returns True for what is kept (N,), with the few utterances that a draw left undecided."""
+    kept: NDArray[np.bool_] = shares == 1.0
+    undecided = np.flatnonzero((shares > 0.0) & ~kept)
+    kept[undecided] = decide_rest(shares[undecided], durations[undecided], rng)
+    return kept
+
+
+def _kept_set(table: ScoreTable, kept: NDArray[np.bool_], weights: NDArray[np.float32], what: str) -> KeptSet:
     if not kept.any():
         raise ValueError(
             f"{what} keeps none of {len(table)} utterances ({table.total_seconds / 3600:.2f} h). An "
             "epoch needs at least one: raise the keep ratio, or use fewer strata (num_strata of the plan)."
         )
+    weights[~kept] = 0.0
     return KeptSet(table, kept, weights if (kept != weights).any() else None)
 
 

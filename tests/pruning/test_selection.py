@@ -3,11 +3,76 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asrsparse.pruning import EasyToHard, PruningPlan, ScoreTable, select
+from asrsparse.pruning import (
+    Coverage,
+    Easy,
+    EasyToHard,
+    EpsilonGreedy,
+    Hard,
+    InfoBatch,
+    Longest,
+    Middle,
+    OrderDP,
+    PruningPlan,
+    Random,
+    RePB,
+    ScoreTable,
+    Shortest,
+    UpperConfidence,
+    Window,
+    select,
+)
 from asrsparse.pruning.selection import strata_of_duration
 
 IDS = [f"u{i:03d}" for i in range(200)]
 DURATIONS = np.random.default_rng(0).gamma(4.0, 1.0, len(IDS)) + 0.2
+
+
+PRUNING = [
+    *(Random, Easy, Hard, EasyToHard, Middle, InfoBatch, EpsilonGreedy, UpperConfidence),
+    *(Coverage, Longest, Shortest, RePB, OrderDP, lambda keep_ratio: Window(keep_ratio, low=(1 - keep_ratio) / 3)),
+]
+
+corpora = st.lists(st.tuples(st.floats(0.1, 30), st.floats(0, 9)), min_size=1, max_size=80)
+
+
+@pytest.mark.parametrize("make", PRUNING)
+@given(corpora, st.integers(1, 20), st.floats(0.05, 1.0), st.integers(2, 8), st.integers(0, 99))
+def test_every_policy_meets_the_budget_to_within_the_longest_utterance(make, rows, num_strata, keep_ratio, epoch, seed):
+    durations, losses = (np.array(column, dtype=np.float32) for column in zip(*rows, strict=True))
+    table = ScoreTable([str(number) for number in range(len(rows))], durations)
+    for last in range(2):
+        table.update(np.arange(len(rows)), losses, last)
+    plan = PruningPlan(num_epochs=9, warmup_epochs=1, final_epochs=0, num_strata=num_strata)
+    longest, budget = float(durations.max()), keep_ratio * table.total_seconds
+    if len(rows) > 1 and budget < longest:
+        return  # an utterance may be more than all that is to be kept
+    kept = select(table, make(keep_ratio=keep_ratio), plan, epoch, seed)
+    assert abs(kept.seconds - budget) <= longest + 1e-5 * table.total_seconds
+
+
+@given(corpora, st.floats(0.3, 1.0), st.integers(0, 9), st.randoms())
+def test_what_is_kept_first_in_some_strata_is_made_up_for_in_all_others(rows, keep_ratio, seed, random):
+    durations = np.array([row[0] for row in rows], dtype=np.float32)
+    table = ScoreTable([str(number) for number in range(len(rows))], durations)
+    seen = np.array([random.random() < 0.8 for _ in rows])
+    table.update(np.flatnonzero(seen), np.ones(seen.sum()), 0)
+    plan = PruningPlan(num_epochs=9, warmup_epochs=1, final_epochs=0, num_strata=5)
+    longest, forced = float(durations.max()), float(durations[~seen].sum())
+    expected = max(keep_ratio * table.total_seconds, forced)
+    if expected >= longest:
+        kept = select(table, EasyToHard(keep_ratio), plan, 4, seed)
+        assert abs(kept.seconds - expected) <= longest + 1e-5 * table.total_seconds
+        assert kept.kept[~seen].all()
+
+
+@pytest.mark.parametrize("make", PRUNING)
+def test_the_only_utterance_of_a_corpus_is_kept(make):
+    table = ScoreTable(["a"], [3.0])
+    table.update(np.array([0]), np.array([1.0]), 0)
+    plan = PruningPlan(num_epochs=9, warmup_epochs=1, final_epochs=0)
+    kept = select(table, make(keep_ratio=0.4), plan, 1, 0)
+    assert (len(kept), kept.weights) == (1, None)
 
 
 @given(st.lists(st.floats(0.1, 30), min_size=1, max_size=60), st.integers(1, 20))
