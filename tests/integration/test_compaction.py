@@ -1,6 +1,12 @@
 """A training with structured masks, from the configuration to hypotheses: the finished model is smaller."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+import torch
 from micro import MICRO
 
 from asrsparse.config import compose_config
@@ -8,7 +14,11 @@ from asrsparse.data.tokenizer import load_tokenizer
 from asrsparse.decoding.decode import decode
 from asrsparse.files import read_json
 from asrsparse.models.builders import build_model, load_model
+from asrsparse.models.weight_files import load_weights
+from asrsparse.training.callbacks import ResumeCheckpoint
 from asrsparse.training.train import train
+
+PROGRAM = Path(__file__).with_name("compaction_program.py")
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +59,54 @@ def test_other_models_keep_their_shapes(tiny_corpus, exp_dir, words):
     model = load_model(config, load_tokenizer(tiny_corpus / "cuts"))
     assert record["density"] < 1
     assert record["parameters_compacted"] == record["parameters"] == num_parameters(model)
+
+
+REGROWN = ["masks=structured", "masks.method.exit=dense", "masks.method.until=0.3", "masks.method.regrow_at=0.7"]
+
+
+def test_resumed_at_every_step_a_run_ends_the_same(tiny_corpus, exp_dir, monkeypatch):
+    """Full size, small, full again: the checkpoints of all steps lead to the same weights, bit for bit."""
+    words = ["trainer.save_every_steps=1", "trainer.average.num=1", "trainer.batch_seconds=25"]
+    config = config_of(tiny_corpus, exp_dir, "regrown", *REGROWN, *words)
+    run_dir, saved = exp_dir / "regrown", {}
+    save = ResumeCheckpoint.save
+
+    def save_and_copy(checkpoint, trainer):
+        save(checkpoint, trainer)
+        saved[trainer.global_step] = (checkpoint.path.read_bytes(), trainer.lightning_module.masks.phase)
+
+    monkeypatch.setattr(ResumeCheckpoint, "save", save_and_copy)
+    record = train(config, "test")
+    monkeypatch.undo()
+    whole = load_weights(run_dir / "model.safetensors")
+    assert {phase for _, phase in saved.values()} == {"learning", "compacted", "regrown"}
+    assert record["parameters_compacted"] == record["parameters"]
+    for content, phase in saved.values():
+        for file in ("train.json", "model.safetensors"):
+            (run_dir / file).unlink()
+        (run_dir / "last.ckpt").write_bytes(content)
+        train(config, "test")
+        resumed = load_weights(run_dir / "model.safetensors")
+        assert all(torch.equal(resumed[name], value) for name, value in whole.items()), phase
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("num_ranks", "words", "phase"),
+    [(2, ["masks=structured"], "compacted"), (3, ["masks=structured"], "compacted"), (2, REGROWN, "regrown")],
+)
+def test_all_ranks_have_the_same_small_model(tiny_corpus, exp_dir, num_ranks, words, phase):
+    """Batches are accumulated, too; the program compares the weights of all ranks."""
+    more = ["trainer.accelerator=cpu", "trainer.num_epochs=3", "trainer.batch_seconds=8", "trainer.accumulate=2"]
+    paths = [f"data_dir={tiny_corpus}", f"exp_dir={exp_dir}", f"name=ranks-{phase}-{num_ranks}"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks)]
+    done = subprocess.run(
+        [*launcher, str(PROGRAM), *MICRO, *paths, *more, *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split()[:2] == [phase, str(num_ranks)]

@@ -266,6 +266,17 @@ class TestWorksWith:
         assert len(graphs) == 1
         assert not torch.equal(outputs[0], outputs[-1])
 
+    def test_a_compiled_model_learns_the_same(self):
+        gradients = []
+        for compiled in (False, True):
+            model = build()
+            attach(model, method())
+            forward = torch.compile(model, backend="eager") if compiled else model
+            forward(torch.ones(2, 6, 5)).square().sum().backward()
+            gradients.append(model[4].parametrizations.weight[0].logits.grad)
+        assert gradients[0].abs().sum() > 0
+        torch.testing.assert_close(gradients[1], gradients[0])
+
     def test_a_copy_of_the_model_stands_alone(self):
         model, masks, optimizer = trained(method(), last=10)
         twin = copy.deepcopy(model)
