@@ -176,6 +176,20 @@ def test_systems_are_trained_side_by_side_and_every_one_before_the_next_stage(cl
     assert made[4:] == [f"asrsparse decode recipe=mini system={name} {extra}" for name in SYSTEMS]
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_system_that_stops_at_the_time_of_another_is_trained_last_and_shown_where_it_was_named(
+    clone: Path, jobs: str
+) -> None:
+    same = "full-dense-as-easy2hard"
+    shutil.copy(ROOT / f"asrsparse/conf/system/{same}.yaml", clone / f"asrsparse/conf/system/{same}.yaml")
+    words = ["--systems", f"{same} full-dense easy2hard", "--jobs", jobs, "--stage", "2", "--stop-stage", "3"]
+    assert call("./run.sh", *words, cwd=clone).returncode == 0
+    made = [line.split()[1:4:2] for line in calls(clone) if line != "set-up"]
+    assert sorted(made[:2]) == [["train", "system=easy2hard"], ["train", "system=full-dense"]]
+    assert made[2] == ["train", f"system={same}"]
+    assert made[3:] == [["decode", f"system={name}"] for name in (same, "full-dense", "easy2hard")]
+
+
 def test_a_training_that_fails_beside_others_is_shown_and_stops_the_recipe(clone: Path) -> None:
     fail_one = '[ "$3" != system=masks ] || { echo "no more disk" >&2; exit 2; }'
     script(clone / ".venv/bin/asrsparse", f'echo "asrsparse $1 $3" >> calls.txt; {fail_one}')

@@ -6,6 +6,7 @@ import re
 import pytest
 from mask_logs import DENSE, SPARSE, write_run
 from rich.console import Console
+from scored_runs import write_curves
 
 from asrsparse.cli import main
 from asrsparse.config import CONF_DIR, build, compose_config
@@ -82,7 +83,17 @@ def test_the_page_shows_all_runs_and_needs_no_other_file(recipe_dir):
     page = report_masks([recipe_dir])[0].read_text()
     assert re.findall("<h2>(.*?)</h2>", page) == ["All runs", "baseline", "masked"]
     assert page.count('<img alt="') == page.count("data:image/png;base64,iVBOR") == 5 + 2 * 2
+    assert "Not over seconds: baseline, masked." in page
     assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_the_page_shows_error_rates_over_seconds_of_dense_and_masked_runs(recipe_dir):
+    for name in ("baseline", "masked"):
+        curves = {"dev_wer": [1.0, 0.5], "dev_loss": [2.0, 1.0], "train_seconds": [10.0, 20.0]}
+        write_curves(recipe_dir / name, curves)
+    page = report_masks([recipe_dir])[0].read_text()
+    assert "<h3>WER and loss on dev over seconds of training</h3>" in page
+    assert "Not over seconds" not in page
 
 
 def test_dense_runs_alone_can_be_shown(recipe_dir):

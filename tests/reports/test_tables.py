@@ -103,6 +103,23 @@ def test_terminal_table(exp_dir):
     assert "…" not in text
 
 
+def test_times_less_and_budgets_are_said(exp_dir):
+    same = {"same_time_as": "masks", "rate_of": "full-dense", "hours": 2.625, "of_seconds": 50.0}
+    make_system(exp_dir, "full-dense-as-masks", 4, train={"train_seconds": 40.0, "budget": same})
+    make_system(exp_dir, "short", 4, train={"budget": {"seconds": 60.0}})
+    make_system(exp_dir, "few-hours", 4, train={"budget": {"hours": 3}})
+    gathered = gather_systems(exp_dir, "full-dense", "masks", "full-dense-as-masks", "short", "few-hours")
+    text = to_markdown(gathered)
+    assert "| masks | 5.25 | 50 | 2.00 |" in text
+    assert "| full-dense-as-masks | 5.25 | 40 | 2.50 |" in text
+    assert "stopped at the same time as masks, with its schedules: the 50 s of that system are 2.62 h of speech" in text
+    assert "short: its budget was 60 s of training, where its schedules ended." in text
+    assert "few-hours: its budget was 3 hours of speech, where its schedules ended." in text
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(*to_tables(gathered))
+    assert "[2.50]" in console.export_text()
+
+
 def test_other_folders_are_explained(exp_dir):
     make_system(exp_dir, "far", 2, train={"command": "asrsparse train corpus.dir=/data/grid"})
     text = to_markdown(gather_systems(exp_dir, "far"))
