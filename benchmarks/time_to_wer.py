@@ -75,6 +75,8 @@ STUDIES: dict[str, dict[str, list[str]]] = {
     | {f"energy-{keep}": segments("energy", keep) for keep in (0.7, 0.9, 0.5)}
     | {f"random-{keep}": segments("random", keep) for keep in (0.7, 0.9, 0.5)}
     | {f"energy-{keep}-final": [*segments("energy", keep, 0.2), "segments.final_epochs=2"] for keep in (0.7, 0.5)}
+    | {f"speech-{chunk}s": segments("speech", 0.3, chunk) for chunk in (0.04, 0.12, 0.2)}
+    | {f"{choice}-final": [f"segments={choice}"] for choice in ("speech", "kaldi_vad")}
     | {f"blank-{keep}": segments("blank", keep, 0.2) for keep in (0.7, 0.9, 0.5)}
     | {f"energy-0.7-{chunk}s": segments("energy", 0.7, chunk) for chunk in (0.04, 0.2, 0.4)}
     | {
