@@ -5,8 +5,8 @@
                                        [--base masks.method.KEY=VALUE ...] [-- OVERRIDE ...]
 
 `default` is `masks=learned` as it is, `trial` has the settings of a short program that preceded this toolkit. Other
-rows change one setting of the default, or of what `--base` makes of it. Each row is compared with the dense training of the
-same seed, over the same test utterances. Zeros are simulated, so that equal epochs are nearly equal seconds; the cost
+rows change one setting of the default, or of what `--base` makes of it. Each row is compared with the dense training of
+the same seed, over the same test utterances. Zeros are simulated, so that equal epochs are nearly equal seconds; the cost
 of the mask phase is what `benchmarks/mask_overhead.py` measures.
 
 Trains each row with each seed, one after another in turns (all rows with the first seed, then with the next), decodes
@@ -34,7 +34,6 @@ from asrsparse.config import compose_config
 from asrsparse.files import read_json
 from asrsparse.reports.report import report
 from asrsparse.reports.rows import ReportRow
-
 
 TRIAL = {
     "logit": "0.5",
