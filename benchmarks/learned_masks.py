@@ -6,8 +6,8 @@
 
 `default` is `masks=learned` as it is, `trial` has the settings of a short program that preceded this toolkit. Other
 rows change one setting of the default, or of what `--base` makes of it. Each row is compared with the dense training of
-the same seed, over the same test utterances. Zeros are simulated, so that equal epochs are nearly equal seconds; the cost
-of the mask phase is what `benchmarks/mask_overhead.py` measures.
+the same seed, over the same test utterances. Zeros are simulated, so that equal epochs are nearly equal seconds; what
+the mask phase costs is measured by `benchmarks/mask_overhead.py`.
 
 Trains each row with each seed, one after another in turns (all rows with the first seed, then with the next), decodes
 and scores it. What is done already is not done again, so that it may be stopped and called again. Prints a table and

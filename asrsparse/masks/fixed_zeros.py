@@ -103,7 +103,8 @@ class FixedZeros:
     def _hook_on(self, parameter: nn.Parameter) -> RemovableHandle:
         is_trained = parameter.requires_grad
         try:  # a frozen one has no hooks, but may be trained again later
-            return self._hook_on_trained(parameter.requires_grad_())
+            parameter.requires_grad_()
+            return self._hook_on_trained(parameter)
         finally:
             parameter.requires_grad_(is_trained)
 

@@ -186,7 +186,7 @@ class LearnedPhase(ParametrizedPhase):
         return [soft_mask.logits for soft_mask in self._soft_masks]
 
     @property
-    def is_stable(self) -> bool:
+    def is_stable(self) -> bool:  # type: ignore[override]
         """Whether hardly any bit changed between the last two checks, and the masks were near-binary at the last."""
         return super().is_stable and self._near_binary_share >= self.settings.stable_near_binary
 

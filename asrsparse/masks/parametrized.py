@@ -70,13 +70,13 @@ class SoftMask(nn.Module):
 class _MaskedProduct(torch.autograd.Function):
     """Computes theta * sigmoid(l * phi), and the mask again for the gradients rather than keeping it in memory.
 
-    With G the gradient of the product, those of theta and phi are G m and l m (1 - m) (G theta). The latter is computed
-    without changes in place: `torch.compile` would make it zero of them, and no mask would be learned.
+    With G the gradient of the product, those of theta and phi are G m and l m (1 - m) (G theta). Both are computed
+    without changes in place, of which `torch.compile` would make zeros: no mask would be learned.
     """
 
     @staticmethod
     def forward(theta: Tensor, logits: Tensor, temperature: Tensor, tiling: Tiling) -> Tensor:
-        return tiling.expand(_soft_mask(logits, temperature)).to(theta.dtype).mul_(theta)
+        return tiling.expand(_soft_mask(logits, temperature)).to(theta.dtype) * theta
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -90,7 +90,7 @@ class _MaskedProduct(torch.autograd.Function):
         mask = _soft_mask(logits, temperature)
         of_logits = ctx.tiling.pool(gradient * theta).to(mask.dtype) * mask
         of_logits = torch.addcmul(of_logits, of_logits, mask, value=-1.0) * temperature
-        return ctx.tiling.expand(mask).to(theta.dtype).mul_(gradient), of_logits, None, None  # the mask is used up
+        return ctx.tiling.expand(mask).to(theta.dtype) * gradient, of_logits, None, None
 
 
 def _soft_mask(logits: Tensor, temperature: Tensor) -> Tensor:
