@@ -16,6 +16,7 @@ How it is built, in the order of reading:
     surgery.py           steps by which layers get smaller
     layers.py            the layer types that can be masked, compacted and counted: one adapter for each
     weights.py           which weights of a model get a mask, and how they are cut into units
+    left_dense.py        which stay dense, and why
     structured.py        hidden units, attention heads and channels of a recogniser
     granularity.py       what is a unit: SingleWeights, Blocks, Structured
     allocation.py        how a density is distributed over weights: Global, Uniform, ErdosRenyi, ByPattern, NM

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from asrsparse.masks.weights import Weight, matches
+from asrsparse.masks.weights import Weight
 
 _SAMPLE_SIZE = 2**17  # scores that stand for all of them in a quantile: an error of 0.15 % of density
 _ROUNDING = 1e-9
@@ -191,11 +191,11 @@ class ByPattern(Layerwise):
         return [min(rest, 1.0) if share is None else share for share in given]
 
     def _of(self, weight: Weight) -> float | None:
-        return next((share for pattern, share in self.given.items() if matches(weight.name, pattern)), None)
+        return next((share for pattern, share in self.given.items() if weight.matches(pattern)), None)
 
     def _require_matches(self, weights: Sequence[Weight]) -> None:
         for pattern in self.given:
-            if not any(matches(weight.name, pattern) for weight in weights):
+            if not any(weight.matches(pattern) for weight in weights):
                 names = ", ".join(weight.name for weight in weights)
                 raise ValueError(f"given: got {pattern!r}, which matches no masked weight. Weights: {names}.")
 

@@ -145,6 +145,11 @@ class BinaryPhase(SparsePhase):
         """The name of the phase: `"dense"`, and `"sparse"` from the first masks on."""
         return "sparse" if self.num_checks else "dense"
 
+    @property
+    def is_choosing(self) -> bool:  # type: ignore[override]
+        """Whether the first masks are not there yet, or others will follow them."""
+        return self.num_checks == 0 or self.settings.every is not None
+
     def step(self, progress: float, optimizer: Optimizer) -> bool:
         """Chooses masks if a choice is due; returns whether the phase is over."""
         if self.num_checks:

@@ -101,6 +101,13 @@ class FixedZeros:
         self._tell(None)
 
     def _hook_on(self, parameter: nn.Parameter) -> RemovableHandle:
+        is_trained = parameter.requires_grad
+        try:  # a frozen one has no hooks, but may be trained again later
+            return self._hook_on_trained(parameter.requires_grad_())
+        finally:
+            parameter.requires_grad_(is_trained)
+
+    def _hook_on_trained(self, parameter: nn.Parameter) -> RemovableHandle:
         return parameter.register_post_accumulate_grad_hook(self._on_gradient)  # type: ignore[no-any-return, no-untyped-call]
 
     def _on_gradient(self, parameter: nn.Parameter) -> None:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from asrsparse.masks.left_dense import choose
 from asrsparse.masks.structured import DEFAULT_KINDS, UnitKind, Units, find_units
-from asrsparse.masks.weights import Weight, find_weights, select
+from asrsparse.masks.weights import Weight, find_weights
 
 
 class Granularity(ABC):
@@ -41,7 +42,7 @@ class SingleWeights(Granularity):
 
     def weights(self, model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> list[Weight]:
         """Returns all linear and convolutional weights that the patterns choose, each weight a unit of its own."""
-        return select(find_weights(model), include, exclude)
+        return choose(model, find_weights(model), include, exclude)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Blocks(Granularity):
         Raises:
             ValueError: If a block does not divide one of them.
         """
-        return [self._tiled(weight) for weight in select(find_weights(model), include, exclude)]
+        return [self._tiled(weight) for weight in choose(model, find_weights(model), include, exclude)]
 
     def _tiled(self, weight: Weight) -> Weight:
         kind, tile = weight.layer_type, list(weight.tiling.shape)  # the whole kernel
@@ -115,7 +116,7 @@ class Structured(Granularity):
                 f"{', '.join(type(kind).__name__ for kind in self.kinds)}. Name the attributes of its modules, as in "
                 "kinds=[FeedForwardUnits('linear1', 'linear2')], or use SingleWeights()."
             )
-        return [_in_columns(weight, by_gate[weight.name]) for weight in select(gates, include, exclude)]
+        return [_in_columns(weight, by_gate[weight.name]) for weight in choose(model, gates, include, exclude, by_gate)]
 
 
 def _in_columns(weight: Weight, units: Units) -> Weight:

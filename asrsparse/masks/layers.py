@@ -5,11 +5,14 @@ Only `LAYER_TYPES` says which layers are known. A layer of another build (low-ra
 that is a parameter, a mask can stand before it.
 
 Norms, biases and embeddings are not in the table, so that they never get a mask: they are few, or rarely updated.
+`FURTHER_MATRICES` are weights of other names, which may get a mask but are neither compacted nor counted. Recurrent
+layers are in neither table: they compute with a list of their weights of their own, which passes by a mask before them.
 
 Shape legend: O outputs, I inputs (of one group, where a convolution has several), K... the sizes of the kernel, none
 for a linear layer. A weight is (O, I, K...), a bias (O,).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -85,6 +88,10 @@ LAYER_TYPES: dict[type[nn.Module], LayerType] = {
 """The known layer types, by their classes; a subclass is treated as its nearest base class that is listed."""
 
 
+FURTHER_MATRICES: dict[type[nn.Module], str] = {nn.MultiheadAttention: "in_proj_weight"}
+"""Modules with a weight (O, I) like that of a linear layer, by another name: their first parameter, if not None."""
+
+
 def find_type(module: object) -> LayerType | None:
     """Returns the type of a layer, or None if the module is no layer of a known type."""
     return next((LAYER_TYPES[base] for base in type(module).__mro__ if base in LAYER_TYPES), None)
@@ -121,6 +128,33 @@ def maskable_layers(model: nn.Module) -> dict[str, nn.Module]:
     """
     layers = ((name, module) for name, module in model.named_modules() if find_type(module) is not None)
     return {f"{name}.weight" if name else "weight": module for name, module in layers}
+
+
+def maskable_places(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
+    """Returns all weights that a mask can stand before: name in the plain model's state dict, module, attribute.
+
+    Example:
+        >>> [name for name, _, _ in maskable_places(nn.TransformerEncoderLayer(8, 2, dim_feedforward=16))]
+        ['self_attn.in_proj_weight', 'self_attn.out_proj.weight', 'linear1.weight', 'linear2.weight']
+    """
+    return [
+        (f"{name}.{attribute}".lstrip("."), module, attribute)
+        for name, module in model.named_modules()
+        if (attribute := _masked_attribute(module)) is not None
+    ]
+
+
+def _masked_attribute(module: nn.Module) -> str | None:
+    if find_type(module) is not None:
+        return "weight"
+    attribute = next((FURTHER_MATRICES[base] for base in type(module).__mro__ if base in FURTHER_MATRICES), None)
+    return None if attribute is None or getattr(module, attribute) is None else attribute
+
+
+def count_owners(model: nn.Module) -> Counter[int]:
+    """Returns how many layers hold a parameter, by its id; a layer that has two names in the model counts once."""
+    owned = (module.named_parameters(recurse=False, remove_duplicate=False) for module in model.modules())
+    return Counter(id(parameter) for pairs in owned for _, parameter in pairs)
 
 
 def weight_of(layer: nn.Module) -> Tensor:

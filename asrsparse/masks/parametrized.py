@@ -1,14 +1,16 @@
 """A weight behind a mask, under the model's own names.
 
 While a mask stands before a weight, `torch.nn.utils.parametrize` makes `module.weight` the masked weight, and moves the
-weight itself to `module.parametrizations.weight.original`. The hooks below undo this in state dicts: those of the
-model, and of any module that contains it, have the model's own keys and load strictly, as if there was no mask.
-The `Parameter` stays the same object throughout, so that an optimiser may hold it before, during and after.
+weight itself to `module.parametrizations.weight.original` (for a weight of another name, that name). The hooks below
+undo this in state dicts: those of the model, and of any module that contains it, have the model's own keys and load
+strictly, as if there was no mask. The `Parameter` stays the same object throughout, so that an optimiser may hold it
+before, during and after.
 
 Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I inputs (of one group of a convolution),
 K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -18,8 +20,8 @@ from torch.nn.utils import parametrize
 from asrsparse.masks.sharding import is_sharded
 from asrsparse.masks.weights import Tiling, Weight
 
-_ORIGINAL = "parametrizations.weight.original"
-_LOGITS = "parametrizations.weight.0.logits"
+_ORIGINAL = "parametrizations.{}.original"
+_LOGITS = "parametrizations.{}.0.logits"
 
 
 class SoftMask(nn.Module):
@@ -110,10 +112,12 @@ class ParametrizedWeight:
     def __init__(self, weight: Weight, parametrization: nn.Module) -> None:
         require_whole(weight)
         self.weight = weight
-        parametrize.register_parametrization(weight.module, "weight", parametrization)
+        parametrize.register_parametrization(weight.module, weight.attribute, parametrization)
+        save = partial(_save_under_own_name, weight.attribute)
+        load = partial(_load_from_own_name, weight.attribute)
         self._hooks = (
-            weight.module.register_state_dict_post_hook(_save_under_own_name),  # type: ignore[no-untyped-call]
-            weight.module.register_load_state_dict_pre_hook(_load_from_own_name),  # type: ignore[no-untyped-call]
+            weight.module.register_state_dict_post_hook(save),  # type: ignore[no-untyped-call]
+            weight.module.register_load_state_dict_pre_hook(load),  # type: ignore[no-untyped-call]
         )
 
     def remove(self) -> None:
@@ -123,7 +127,8 @@ class ParametrizedWeight:
         keeps a parametrisation that passes the weight on, under the plain names.
         """
         if is_sharded(self.weight.parameter):
-            masks = cast(nn.ModuleList, self.weight.module.get_submodule("parametrizations.weight"))
+            place = f"parametrizations.{self.weight.attribute}"
+            masks = cast(nn.ModuleList, self.weight.module.get_submodule(place))
             masks[0] = nn.Identity()
             return
         for hook in self._hooks:
@@ -156,19 +161,23 @@ def _restore_plain_module(weight: Weight) -> None:
     module.__class__ = type(module).__bases__[0]
     for name, _ in others:
         delattr(module, name)
-    for name, value in [("weight", parameter), *others]:
+    for name, value in [(weight.attribute, parameter), *others]:
         module.register_parameter(name, value)
 
 
-def _save_under_own_name(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
+def _save_under_own_name(
+    attribute: str, module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]
+) -> None:
     """Renames the weight in a state dict, leaves the logits out, and puts the weight first, as in the plain module."""
-    state.pop(prefix + _LOGITS, None)
-    others = {key: state.pop(key) for key in [prefix + name for name, _ in module.named_parameters(recurse=False)]}
-    state[prefix + "weight"] = state.pop(prefix + _ORIGINAL)
+    state.pop(prefix + _LOGITS.format(attribute), None)
+    weight = state.pop(prefix + _ORIGINAL.format(attribute))
+    others = {key: state.pop(key) for key in list(state) if key.startswith(prefix)}
+    state[prefix + attribute] = weight
     state.update(others)
 
 
 def _load_from_own_name(
+    attribute: str,
     module: nn.Module,
     state: dict[str, Any],
     prefix: str,
@@ -179,11 +188,11 @@ def _load_from_own_name(
     errors: list[str],
 ) -> None:
     """Renames the weight for loading, and lets the logits, which a model's state dict never has, stay as they are."""
-    own = dict(module.named_parameters())
-    if prefix + "weight" in state:
-        state[prefix + _ORIGINAL] = state.pop(prefix + "weight")
+    own, original, logits = dict(module.named_parameters()), _ORIGINAL.format(attribute), _LOGITS.format(attribute)
+    if prefix + attribute in state:
+        state[prefix + original] = state.pop(prefix + attribute)
     else:
-        missing.append(prefix + "weight")  # under the name that the user knows, in place of torch's own report
-        state[prefix + _ORIGINAL] = own[_ORIGINAL].data
-    if _LOGITS in own:
-        state[prefix + _LOGITS] = own[_LOGITS].data
+        missing.append(prefix + attribute)  # under the name that the user knows, in place of torch's own report
+        state[prefix + original] = own[original].data
+    if logits in own:
+        state[prefix + logits] = own[logits].data

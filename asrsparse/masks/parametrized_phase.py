@@ -23,6 +23,8 @@ class ParametrizedPhase(Phase):
         stable_share: The masks are stable once at most this share of their bits has changed between two checks.
     """
 
+    is_choosing = True
+
     def __init__(
         self, settings: MaskSettings, weights: Sequence[Weight], changes: MaskChanges, stable_share: float
     ) -> None:

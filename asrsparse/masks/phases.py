@@ -74,6 +74,8 @@ class Phase(ABC):
     """The share of mask bits that changed between the last two checks; 1.0 before the second check of a moving mask."""
     is_stable: bool = True
     """Whether the masks may be called final."""
+    is_choosing: bool = False
+    """Whether masks will still be chosen, by weights that are trained."""
     num_checks: int = 0
     """The number of times that masks were chosen or checked; after each, all ranks compare their masks."""
 

@@ -9,7 +9,7 @@ from torch import nn
 from asrsparse.masks.allocation import Allocation, ErdosRenyi
 from asrsparse.masks.granularity import Granularity, SingleWeights, Structured
 from asrsparse.masks.phases import Compacting, Exit
-from asrsparse.masks.weights import Weight, take
+from asrsparse.masks.weights import Weight, require_ready, take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +76,10 @@ class MaskSettings:
         """Returns the weights to mask, which no other method may mask from here on.
 
         Raises:
-            ValueError: If the patterns, the granularity or the density do not fit the model, or it has masks already.
+            ValueError: If the patterns, the granularity or the density do not fit the model, or it has masks already,
+                or is not ready for them.
         """
+        require_ready(model)
         weights = self.granularity.weights(model, self.include, self.exclude)
         if density is not None:
             self.allocation.check(weights, density)

@@ -19,7 +19,7 @@ from asrsparse.masks.moments import require_held
 from asrsparse.masks.optimizers import as_one
 from asrsparse.masks.phases import DensePhase, Exit, MaskMethod, Phase, SparsePhase, all_ones
 from asrsparse.masks.sharding import full, is_sharded, require_same_on_all_ranks
-from asrsparse.masks.weights import parameter_of
+from asrsparse.masks.weights import parameter_of, require_trained
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ class SparseMasks:
       that change and temperatures need no compilation. Compile after `attach`.
     * autocast, gradient scalers, accumulated batches, clipping: as without masks. `penalty` is a term of the loss, and
       is scaled and divided with it.
+    * frozen weights: those that are frozen before `attach` stay dense. Under masks that no longer change, weights may
+      be frozen and trained again; while masks are chosen or learned, that is refused.
     * copies: `copy.deepcopy` of the model computes the same in any phase, and stands alone: no masks move in it, and
       nothing holds its zeros.
     * averages: `AveragedWeights` follows the model through all phases and the exit. `AveragedModel` (without
@@ -55,11 +57,12 @@ class SparseMasks:
     """
 
     def __init__(self, model: nn.Module, method: MaskMethod) -> None:
+        model = getattr(model, "_orig_mod", model)  # inside of what torch.compile returns; names are those in there
         self._model = model
         self._owners = owners(model)  # of the model's parameters, before any mask
-        self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        """The number of parameters of the model, masked or not; logits are not counted."""
         self._phase: Phase = method.begin(model)
+        self.num_parameters = sum(parameter.numel() for parameter in self._parameters())
+        """The number of parameters of the model, masked or not; logits are not counted."""
         self._signature = _signature(self._phase)
         self._extra_groups = self._phase.param_groups()
         self._finished = False
@@ -219,7 +222,8 @@ class SparseMasks:
             Whether another phase began in this step: the masks left, or units came back.
 
         Raises:
-            ValueError: If `progress` is outside [0, 1], or the optimiser does not hold the masked weights and logits.
+            ValueError: If `progress` is outside [0, 1], the optimiser does not hold the masked weights and logits, or
+                weights are frozen whose masks are still chosen.
         """
         if not 0.0 <= progress <= 1.0:
             raise ValueError(f"progress: got {progress}, allowed is the share of training done, in [0, 1].")
@@ -301,7 +305,7 @@ class SparseMasks:
         for name, value in state.items():
             state[name] = full(value)
         for weight, effective in zip(self._phase.weights, self._phase.effective_weights(), strict=True):
-            state[weight.name] = effective
+            state.update(dict.fromkeys(weight.names, effective))
         return state
 
     def state_dict(self) -> dict[str, Any]:
@@ -359,7 +363,10 @@ class SparseMasks:
 
     def _require_ours(self, optimizer: Optimizer) -> None:
         logits = (parameter for group in self._extra_groups for parameter in group["params"])
-        require_held(optimizer, (weight.parameter for weight in self._phase.weights), "masked weights")
+        if self._phase.is_choosing:
+            require_trained(self._phase.weights)
+        parameters = (weight.parameter for weight in self._phase.weights)
+        require_held(optimizer, (each for each in parameters if each.requires_grad), "masked weights")
         require_held(optimizer, logits, "mask logits")
 
     def _name_after(self, exit: Exit) -> str:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from asrsparse.masks.layers import bias_size, keep_channels, kernel_dims_of, type_of, weight_of
+from asrsparse.masks.layers import bias_size, count_owners, keep_channels, kernel_dims_of, type_of, weight_of
 from asrsparse.masks.surgery import child, children, kept_indices, present, shrink, spread
 
 
@@ -360,7 +360,7 @@ class Units:
 def find_units(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> list[Units]:
     """Returns the modules of a model that have units, in the model's order.
 
-    Left alone are modules that share a parameter with others: they would no longer share it.
+    Left alone are modules that share a parameter or a layer with others: they would no longer share it.
 
     Args:
         model: Any module.
@@ -372,12 +372,18 @@ def find_units(model: nn.Module, kinds: Sequence[UnitKind] = DEFAULT_KINDS) -> l
         ...  for units in find_units(model, [FeedForwardUnits("linear1", "linear2")])]
         [('1.linear2', 32)]
     """
-    uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    owners = count_owners(model)
+    places = Counter(id(layer) for parent in model.modules() for layer in parent._modules.values())
+
+    def is_alone(module: nn.Module) -> bool:
+        layers = [layer for layer in list(module.modules())[1:] if any(True for _ in layer.parameters())]
+        return all(places[id(each)] == 1 for each in layers) and all(owners[id(p)] == 1 for p in module.parameters())
+
     return [
         Units(f"{name}.{kind.gate_name}".lstrip("."), module, kind)
         for name, module in model.named_modules()
         for kind in kinds
-        if kind.matches(module) and all(uses[id(parameter)] == 1 for parameter in module.parameters())
+        if kind.matches(module) and is_alone(module)
     ]
 
 
