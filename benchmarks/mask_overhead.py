@@ -4,10 +4,10 @@
     python benchmarks/mask_overhead.py [--model base] [--batch 8] [--seconds 15] [--rounds 5] [--threads 2]
 
 Takes training steps (forward, backward, AdamW, masks) of a recogniser on noise, in turns: dense, with masks that are
-learned, with fixed masks, with an optimiser that remembers live weights only, and just after the exit `dense`. Prints
-medians and their ratios to the dense step, by the clock and by the processor's own time, which other programs on the
-machine disturb less. The peak memory of each is that of a process of its own; the optimiser's is what its state takes.
-Prints a table and one line of JSON.
+learned, with fixed masks, with an optimiser that remembers live weights only, just after the exit `dense`, and after
+masks have moved several times. Prints medians and their ratios to the dense step, by the clock and by the processor's
+own time, which other programs on the machine disturb less. The peak memory of each is that of a process of its own; the
+optimiser's is what its state takes. Prints a table and one line of JSON.
 """
 
 import argparse
@@ -46,11 +46,16 @@ class Row:
         masks: Overrides that choose the masks.
         optimizer: The optimiser's class.
         exit: Whether the exit to dense weights was taken before the measurement.
+        moves: How often masks have moved before the measurement; they stay during it.
     """
 
     masks: list[str]
     optimizer: type[torch.optim.Optimizer] = torch.optim.AdamW
     exit: bool = False
+    moves: int = 0
+
+
+MOVE_EVERY = 0.04  # of the training of 1,000 steps: no move is among the steps that are measured
 
 
 def fixed(density: float) -> list[str]:
@@ -65,6 +70,7 @@ ROWS = {
     "fixed 0.5, SparseAdamW": Row(fixed(0.5), SparseAdamW),
     "fixed 0.2, SparseAdamW": Row(fixed(0.2), SparseAdamW),
     "just after the exit": Row(fixed(0.5), exit=True),
+    "moved 10 times": Row(["masks=set", "masks.method.density=0.5", f"masks.method.every={MOVE_EVERY}"], moves=10),
 }
 
 
@@ -98,7 +104,9 @@ def make(options: argparse.Namespace, row: str) -> Trainee:
         masks.finish("dense", optimizer)
     batch = make_batch(options.batch, options.seconds)
     precision = resolve_precision(options.precision, "cpu")
-    done = 0
+    for move in range(1, ROWS[row].moves + 1):
+        masks.step(move * MOVE_EVERY, optimizer)
+    done = int(1000 * MOVE_EVERY * ROWS[row].moves)
 
     def step() -> None:
         nonlocal done
