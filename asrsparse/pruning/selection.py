@@ -182,7 +182,7 @@ def _budgets(
     Where the forced utterances of a stratum take more than its budget, the other strata make up for it.
     """
     left = np.array([keep_ratio * table.seconds(rows) - table.seconds(rows[forced[rows]]) for rows in strata])
-    positive = np.maximum(left, 0.0)
+    positive: NDArray[np.float64] = np.maximum(left, 0.0)
     if (left < 0.0).any() and positive.any():
         positive *= max(0.0, float(left.sum())) / float(positive.sum())
     return positive

@@ -124,7 +124,7 @@ def _frame_levels(chunks: Chunks) -> tuple[Tensor, Tensor]:
     """Returns the mean level of the rows in each frame (B, F), and True for the frames of an utterance (B, F)."""
     rows, levels = _rows_of_a_frame(chunks), row_levels(chunks).flatten(1)
     num_frames = -(-levels.size(1) // rows)
-    sums = F.pad(levels, (0, num_frames * rows - levels.size(1))).unflatten(1, (num_frames, rows)).sum(dim=2)
+    sums = F.pad(levels, (0, num_frames * rows - levels.size(1))).view(-1, num_frames, rows).sum(dim=2)
     begins = torch.arange(num_frames, device=levels.device) * rows
     counts = (chunks.lens.sum(dim=1, keepdim=True) - begins).clamp(0, rows)
     return sums / counts.clamp(min=1), counts > 0
@@ -140,5 +140,5 @@ def _speech_first(chunks: Chunks, speech: Tensor) -> Tensor:
     """Returns priorities (B, C) that keep every chunk with a frame of speech (B, F), and then the loudest."""
     shape = chunks.values.shape[1:3]
     rows = speech.repeat_interleave(_rows_of_a_frame(chunks), dim=1)[:, : shape.numel()]
-    has_speech = rows.unflatten(1, shape).any(dim=2)
+    has_speech = rows.reshape(-1, *shape).any(dim=2)
     return LoudestChunks().priorities(chunks).masked_fill(has_speech, torch.inf)
