@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.moments import move_moments, require_movable
+from asrsparse.masks.optimizers import parts_of
 from asrsparse.masks.sharding import is_sharded
 from asrsparse.masks.sparse_adamw import SparseAdamW
 from asrsparse.masks.structured import Units
@@ -133,9 +134,9 @@ def _check(units: Units, tensors: dict[Owner, Tensor], optimizer: Optimizer | No
 def _prepare(optimizer: Optimizer, tensors: Iterable[Tensor]) -> None:
     """Gives moments the shapes of their parameters, or says that they cannot have them."""
     parameters = [tensor for tensor in tensors if isinstance(tensor, nn.Parameter)]
-    if isinstance(optimizer, SparseAdamW):
-        for parameter in parameters:
-            optimizer.remember_all(parameter)
+    for each in parts_of(optimizer):
+        for parameter in parameters if isinstance(each, SparseAdamW) else ():
+            each.remember_all(parameter)
     require_movable(optimizer, parameters)
 
 

@@ -29,6 +29,11 @@ def as_one(optimizer: Optimizer | Sequence[Optimizer]) -> Optimizer:
     return several[0] if len(several) == 1 else JoinedOptimizers(several)
 
 
+def parts_of(optimizer: Optimizer) -> list[Optimizer]:
+    """Returns the optimisers that are seen as one: those of a view, or the optimiser itself."""
+    return optimizer.optimizers if isinstance(optimizer, JoinedOptimizers) else [optimizer]
+
+
 class JoinedOptimizers(Optimizer):
     """A view of several optimisers, with the groups and states of all; each takes its own steps.
 

@@ -187,14 +187,10 @@ class SparseMasks:
         Example:
             >>> import torch
             >>> from asrsparse.masks import LearnedMask
-            >>> model = nn.Sequential(nn.Conv1d(8, 16, 3), nn.Flatten(), nn.Linear(32, 4))
-            >>> masks = SparseMasks.attach(model, LearnedMask())
+            >>> masks = SparseMasks.attach(nn.Linear(8, 4), LearnedMask())
             >>> matrices, *others = masks.param_groups(lr=1e-3, weight_decay=0.1)
-            >>> flat = [parameter for parameter in matrices["params"] if parameter.dim() == 2]
-            >>> kernels = [parameter for parameter in matrices["params"] if parameter.dim() > 2]
-            >>> muon = torch.optim.Muon(flat, lr=0.02)  # takes matrices only
-            >>> adamw = torch.optim.AdamW([{**matrices, "params": kernels}, *others])
-            >>> masks.step(0.01, [muon, adamw])
+            >>> muon = torch.optim.Muon([matrices])  # of two dimensions only: kernels are for the other one
+            >>> masks.step(0.01, [muon, torch.optim.AdamW(others)])
             False
         """
         self._bind()

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from asrsparse.masks import SET, SRSTE, DecayingMask, LearnedMask, RandomMask, RigL, SparseMasks
-from asrsparse.masks.optimizers import JoinedOptimizers, as_one
+from asrsparse.masks.optimizers import JoinedOptimizers, as_one, parts_of
 
 NUM_STEPS = 40
 
@@ -91,6 +91,7 @@ def test_a_view_writes_to_the_optimiser_that_holds_a_parameter():
     assert (list(joined.state), len(joined.state), first in joined.state) == ([second], 1, False)
     assert joined.state.pop(second) == {"step": 1}
     assert joined.state.get(other) is None
+    assert (parts_of(joined), parts_of(sgd)) == ([sgd, adamw], [sgd])
     assert not adamw.state
 
 
