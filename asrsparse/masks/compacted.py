@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from asrsparse.masks.cuts import Cut, Owner, owners
 from asrsparse.masks.fixed_zeros import write_zeros
-from asrsparse.masks.phases import Compacting, DensePhase, Phase
+from asrsparse.masks.phases import Compacting, DensePhase, Phase, SparsePhase
 from asrsparse.masks.regrowth import RegrownWeights
 from asrsparse.masks.structured import find_units
 from asrsparse.masks.weights import Weight, parameter_of, release
@@ -173,3 +173,27 @@ def _cut(
         if not mask.all():
             cut.keep(units_at[weight.name], mask.flatten(), optimizer)
     return cut
+
+
+def phase_after(
+    name: str, model: nn.Module, before: Phase, unit_masks: Sequence[Tensor], optimizer: Optimizer | None
+) -> Phase:
+    """Begins the phase that follows the one of the masks.
+
+    Args:
+        name: The name of the phase to begin.
+        model: The model, with plain weights.
+        before: The phase that has ended.
+        unit_masks: The masks with which it ended, bool, (U...) for each weight.
+        optimizer: The optimiser that trains the model; None if there is none yet.
+    """
+    if name == SparsePhase.name:
+        return SparsePhase(before.weights, unit_masks, before.regrown, optimizer)
+    if name == CompactedPhase.name:
+        return CompactedPhase(model, before, unit_masks, optimizer)
+    if name == RegrownPhase.name:  # of a run that is resumed
+        return RegrownPhase(model, before.weights, before.regrown.warmup_steps)
+    dead = [weight.tiling.expand(~mask) for weight, mask in zip(before.weights, unit_masks, strict=True)]
+    before.reset_regrown(dead, optimizer)
+    before.regrown.add(dead)
+    return DensePhase(before.weights, before.regrown)

@@ -12,12 +12,12 @@ from typing import Any, get_args
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from asrsparse.masks.compacted import CompactedPhase, RegrownPhase, require_units
+from asrsparse.masks.compacted import CompactedPhase, phase_after, require_units
 from asrsparse.masks.cuts import owners
 from asrsparse.masks.layers import maskable_layers
 from asrsparse.masks.moments import require_held
 from asrsparse.masks.optimizers import as_one
-from asrsparse.masks.phases import DensePhase, Exit, MaskMethod, Phase, SparsePhase, all_ones
+from asrsparse.masks.phases import Exit, MaskMethod, Phase, all_ones
 from asrsparse.masks.sharding import full, is_sharded, require_same_on_all_ranks
 from asrsparse.masks.weights import parameter_of, require_trained
 
@@ -375,19 +375,7 @@ class SparseMasks:
         before = self._phase
         before.end(optimizer)
         self._finished = True
-        if name == "sparse":
-            self._phase = SparsePhase(before.weights, unit_masks, before.regrown, optimizer)
-            return
-        if name == CompactedPhase.name:
-            self._phase = CompactedPhase(self._model, before, unit_masks, optimizer)
-            return
-        if name == RegrownPhase.name:  # of a run that is resumed
-            self._phase = RegrownPhase(self._model, before.weights, before.regrown.warmup_steps)
-            return
-        dead = [w.tiling.expand(~mask) for w, mask in zip(before.weights, unit_masks, strict=True)]
-        before.reset_regrown(dead, optimizer)
-        before.regrown.add(dead)
-        self._phase = DensePhase(before.weights, before.regrown)
+        self._phase = phase_after(name, self._model, before, unit_masks, optimizer)
 
 
 def _signature(phase: Phase) -> str:
