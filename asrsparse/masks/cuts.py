@@ -135,8 +135,9 @@ def _prepare(optimizer: Optimizer, tensors: Iterable[Tensor]) -> None:
     """Gives moments the shapes of their parameters, or says that they cannot have them."""
     parameters = [tensor for tensor in tensors if isinstance(tensor, nn.Parameter)]
     for each in parts_of(optimizer):
-        for parameter in parameters if isinstance(each, SparseAdamW) else ():
-            each.remember_all(parameter)
+        if isinstance(each, SparseAdamW):
+            for parameter in parameters:
+                each.remember_all(parameter)
     require_movable(optimizer, parameters)
 
 
