@@ -7,6 +7,7 @@ Shape legend: a weight, its gradient and its mask are (O, I, K...): O outputs, I
 K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of units along these axes, `units_shape`.
 """
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,9 @@ from asrsparse.masks.weights import Weight
 
 _SAMPLE_SIZE = 2**17  # scores that stand for all of them in a quantile: an error of 0.15 % of density
 _ROUNDING = 1e-9
+_NUM_SHOWN = 8  # names in a warning
+
+logger = logging.getLogger(__name__)
 
 
 class Allocation(ABC):
@@ -284,15 +288,39 @@ class NM(Allocation):
         return groups.flatten(-2).movedim(-1, axis).reshape(like.shape)
 
 
-def _highest(scores: Tensor, density: float) -> Tensor:
-    """Returns the `density` of highest scores, bool: never minus infinity, and of equal ones an arbitrary choice."""
+def warn_of_emptied(weights: Sequence[Weight], before: Sequence[Tensor], now: Sequence[Tensor]) -> None:
+    """Warns of weights of which no unit is left, by name: one ranking of all may leave a layer nothing.
+
+    Args:
+        weights: The masked weights.
+        before: The masks before a choice, bool, (U...) for each weight.
+        now: The masks after it.
+    """
+    triples = zip(weights, before, now, strict=True)
+    emptied = [weight.name for weight, was, is_now in triples if was.any() and not is_now.any()]
+    if emptied:
+        logger.warning(
+            "allocation: %d of %d masked weights have nothing left: %s%s. Their layers give the same for any input. "
+            "Use ErdosRenyi or Uniform in place of Global, a higher density, or exclude these weights.",
+            len(emptied),
+            len(weights),
+            ", ".join(emptied[:_NUM_SHOWN]),
+            f" and {len(emptied) - _NUM_SHOWN} more" if len(emptied) > _NUM_SHOWN else "",
+        )
+
+
+def highest(scores: Tensor, count: int) -> Tensor:
+    """Returns the `count` highest scores, bool: never minus infinity, and of equal ones an arbitrary choice."""
     flat = scores.flatten()
-    count = round(density * flat.numel())
     kept = torch.zeros_like(flat, dtype=torch.bool)
     if count == flat.numel():
         return torch.ones_like(scores, dtype=torch.bool) & (scores > -math.inf)
     kept[flat.topk(count, sorted=False).indices] = True
     return (kept & (flat > -math.inf)).view_as(scores)
+
+
+def _highest(scores: Tensor, density: float) -> Tensor:
+    return highest(scores, round(density * scores.numel()))
 
 
 def _highest_of_sizes(scores: Tensor, sizes: Tensor, density: float) -> Tensor:

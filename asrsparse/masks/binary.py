@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from asrsparse.masks.allocation import warn_of_emptied
 from asrsparse.masks.fixed_zeros import FixedZeros
 from asrsparse.masks.phases import Phase, SparsePhase, all_ones
 from asrsparse.masks.regrowth import RegrownWeights
@@ -43,7 +44,8 @@ class BinaryMask(MaskSettings):
         replaced_share: The share of the kept weights that is replaced, as a function of the share of the phase that is
             done.
         every: The share of training between two choices, the last one at least that long before `until`; None for no
-            second choice.
+            second choice. If updates are so few that the last one made did not reach `density`, one more is due at
+            `until`, which only drops.
         seed: The seed of random saliencies; all ranks must have the same.
 
     Raises:
@@ -90,7 +92,7 @@ class BinaryMask(MaskSettings):
         self, weights: Sequence[Weight], inputs: SaliencyInputs, alive: Sequence[Tensor], progress: float
     ) -> list[Tensor]:
         """Returns the masks after those that are `alive` now: drops by `keep`, then fills up by `grow`."""
-        density, replaced = self.density_at(progress), self.replaced_share(self._share_of_choices(progress))
+        density, replaced = self.density_at(progress), self.replaced_at(progress)
         scores = [score.masked_fill(~mask, -torch.inf) for score, mask in zip(self.keep(inputs), alive, strict=True)]
         survivors = self.allocation.choose(weights, scores, density * (1.0 - replaced))
         if replaced == 0.0:
@@ -102,8 +104,11 @@ class BinaryMask(MaskSettings):
         """Returns whether a choice of masks uses gradients."""
         if is_first:
             return self.first.needs_gradient
-        replaces = self.replaced_share(self._share_of_choices(progress)) > 0.0
-        return self.keep.needs_gradient or (replaces and self.grow.needs_gradient)
+        return self.keep.needs_gradient or (self.replaced_at(progress) > 0.0 and self.grow.needs_gradient)
+
+    def replaced_at(self, progress: float) -> float:
+        """Returns the share of the kept weights to replace at this progress; from `until` on it is 0."""
+        return self.replaced_share(self._share_of_choices(progress)) if progress < self.until else 0.0
 
     def window(self, is_first: bool) -> float | None:
         """Returns the share of training before a choice over which sensitivities are collected; None for none."""
@@ -136,6 +141,7 @@ class BinaryPhase(SparsePhase):
         self.settings = settings
         self.exit, self.compacting = settings.exit, settings.compacting
         self._collecting = False
+        self._chosen_density = 1.0  # that of the last choice
         self._sensitivities = Sensitivities(weights)
         if settings.start == 0.0 and not settings.first.needs_gradient:
             self._choose(0.0, None)
@@ -160,24 +166,33 @@ class BinaryPhase(SparsePhase):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the masks, and how many times they were chosen."""
-        own = {"num_checks": self.num_checks, "collecting": self._collecting, "changed_share": self.changed_share}
-        return {**super().state_dict(), **own, "sensitivities": self._sensitivities.state_dict()}
+        return {
+            **super().state_dict(),
+            "num_checks": self.num_checks,
+            "collecting": self._collecting,
+            "changed_share": self.changed_share,
+            "chosen_density": self._chosen_density,
+            "sensitivities": self._sensitivities.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned."""
         super().load_state_dict(state)
         self.num_checks, self.changed_share = state["num_checks"], state["changed_share"]
+        self._chosen_density = state.get("chosen_density", self.settings.density)  # earlier versions have none
         if state["collecting"]:
             self._collect()
         if "sensitivities" in state:  # checkpoints of earlier versions have none
             self._sensitivities.load_state_dict(state["sensitivities"])
 
     def _is_due(self, progress: float) -> bool:
-        """Returns whether the first choice is due or, after it, the next one, by `every`."""
+        """Returns whether the first choice is due or, after it, the next one: by `every`, or to reach the density."""
         start, every, until = self.settings.start, self.settings.every, self.settings.until
         if self.num_checks == 0:
             return progress >= start
-        return every is not None and progress < until and progress >= start + self.num_checks * every
+        if progress >= until:
+            return self._chosen_density > self.settings.density
+        return every is not None and progress >= start + self.num_checks * every
 
     @property
     def _window(self) -> float | None:
@@ -213,6 +228,8 @@ class BinaryPhase(SparsePhase):
         else:
             masks = self.settings.choose_again(self.weights, inputs, alive, progress)
         self.changed_share = _changed_share(self.weights, alive, masks)
+        self._chosen_density = self.settings.density_at(progress)
+        warn_of_emptied(self.weights, alive, masks)
         self.set_masks(masks, optimizer)
         every = self.settings.every
         passed = int((progress - self.settings.start) / every) if every is not None else 0

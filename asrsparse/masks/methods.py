@@ -9,11 +9,19 @@ SET            random        |w|             random      constant      0 to 1
 MEST           random        |w| and |g|     random      constant      0 to 1
 RigL           random        |w|             |g|         constant      0 to 0.75
 GraNet         (dense)       |w|             |g|         cubic         0 to 0.75
+
+SNIP, GMP and GraNet rank the weights of all layers together; the others give layers their densities by ERK.
+`docs/differences.md` compares each with the public code of its authors.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from asrsparse.masks.allocation import Allocation, Global
+import torch
+from torch import Tensor
+
+from asrsparse.masks.allocation import Allocation, Global, highest
 from asrsparse.masks.binary import BinaryMask
 from asrsparse.masks.saliency import (
     ConnectionSensitivity,
@@ -21,7 +29,9 @@ from asrsparse.masks.saliency import (
     MagnitudeAndGradientSaliency,
     MagnitudeSaliency,
     Saliency,
+    SaliencyInputs,
 )
+from asrsparse.masks.weights import Weight
 from asrsparse.schedules import Constant, Cosine, Schedule
 
 
@@ -54,9 +64,12 @@ class GMP(BinaryMask):
     """Gradual magnitude pruning (https://arxiv.org/abs/1710.01878), from 25 % to 75 % of training.
 
     The schedule of the density is Equation 1 of that paper; the times are those of https://arxiv.org/abs/2501.12486.
+    Magnitudes of all layers are ranked together, as by `GMP` in the public code of GraNet; `allocation=Uniform()` is
+    its `GMP_uniform`, but for the classifier, which it treats apart.
     """
 
     first: Saliency = field(default_factory=MagnitudeSaliency)
+    allocation: Allocation = field(default_factory=Global)
     initial_density: float | None = 1.0
     every: float | None = 0.01
     start: float = 0.25
@@ -95,10 +108,35 @@ class MEST(BinaryMask):
 
 @dataclass(frozen=True, kw_only=True)
 class GraNet(BinaryMask):
-    """Gradual pruning with regrowth by the largest gradient (GraNet, https://arxiv.org/abs/2106.10404)."""
+    """Gradual pruning with regrowth by the largest gradient (GraNet, https://arxiv.org/abs/2106.10404).
 
+    As in its public code, it prunes by one ranking of all layers, then replaces within each layer: half of what is left
+    there at first.
+    """
+
+    allocation: Allocation = field(default_factory=Global)
     initial_density: float | None = 1.0
     grow: Saliency = field(default_factory=GradientSaliency)
-    replaced_share: Schedule = field(default_factory=lambda: Cosine(0.3))
+    replaced_share: Schedule = field(default_factory=lambda: Cosine(0.5))
     every: float | None = 0.02
     until: float = 0.75
+
+    def choose_again(
+        self, weights: Sequence[Weight], inputs: SaliencyInputs, alive: Sequence[Tensor], progress: float
+    ) -> list[Tensor]:
+        """Returns the masks after those that are `alive` now: prunes by one ranking, then replaces in each layer."""
+        if not isinstance(self.allocation, Global):  # others rank within each layer anyway
+            return super().choose_again(weights, inputs, alive, progress)
+        keep = [score.masked_fill(~mask, -torch.inf) for score, mask in zip(self.keep(inputs), alive, strict=True)]
+        pruned = self.allocation.choose(weights, keep, self.density_at(progress))
+        replaced = self.replaced_at(progress)
+        if replaced == 0.0:
+            return pruned
+        return [_replace(*scores, replaced) for scores in zip(keep, self.grow(inputs), pruned, strict=True)]
+
+
+def _replace(keep: Tensor, grow: Tensor, mask: Tensor, share: float) -> Tensor:
+    """Returns the mask of one weight after a share of it was dropped by `keep`, and as much regrown by `grow`."""
+    count = int(mask.sum())
+    survivors = highest(keep.masked_fill(~mask, -torch.inf), count - math.ceil(share * count))
+    return highest(grow.masked_fill(survivors, torch.inf), count)

@@ -17,7 +17,9 @@ class MaskSettings:
     """The settings that mask methods share.
 
     Args:
-        start: The share of training after which masks come into being, in [0, 1); before it, the model is dense.
+        start: The share of training after which masks come into being, in [0, 1) and not after `until`; before it, the
+            model is dense. Methods whose masks stand before the weights (learned ones, SR-STE, decaying) need
+            `start=0` under FSDP2.
         until: The share of training after which they leave their phase, in (0, 1], not before `start`.
         exit: What follows: `"dense"` trains all weights from there, `"sparse"` keeps the zeros.
         include: Patterns of weights to mask, see `weights.select`.
@@ -50,7 +52,7 @@ class MaskSettings:
         if not (0.0 <= self.start < 1.0 and self.start <= self.until <= 1.0 and self.until > 0.0):
             raise ValueError(
                 f"start and until: got start={self.start} and until={self.until}, allowed are shares of training with "
-                "0 <= start <= until <= 1, start < 1 and until > 0."
+                "0 <= start <= until <= 1, start < 1 and until > 0. Move until, too."
             )
         if self.exit not in get_args(Exit):
             raise wrong("exit", self.exit, f"are {' and '.join(get_args(Exit))}")

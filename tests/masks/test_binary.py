@@ -1,4 +1,5 @@
 import io
+import math
 
 import pytest
 import torch
@@ -225,6 +226,51 @@ class TestChoices:
         assert densities[:20] == [1.0] * 20
         assert densities[44] == pytest.approx(0.2 + 0.8 * (1 - 0.25 / 0.55) ** 3, abs=0.01)
         assert densities[-1] == pytest.approx(0.2, abs=0.002)
+
+    @pytest.mark.parametrize("method_type", [GMP, GraNet])
+    @pytest.mark.parametrize("num_updates", [2, 3, 7, 12, 40])
+    def test_the_density_is_reached_with_few_updates(self, method_type, num_updates):
+        model = build()
+        masks, optimizer = attach(model, method_type(density=0.2))
+        for update in range(1, num_updates + 1):
+            optimizer.zero_grad()
+            task_loss(model, update).backward()
+            optimizer.step()
+            masks.step(update / num_updates, optimizer)
+        assert masks.phase == "sparse"
+        assert masks.density == pytest.approx(0.2, abs=0.002)
+
+    def test_granet_prunes_by_one_ranking_and_replaces_half_within_each_layer(self):
+        settings = {"density": 0.2, "every": 0.25, "until": 1.0, "replaced_share": Constant(0.5)}
+        model, masks, optimizer = trained(GraNet(**settings), last=50)  # due at 0.5, made after step 51
+        before = [mask.clone() for mask in masks.weight_masks().values()]
+        optimizer.zero_grad()
+        task_loss(model, 51).backward()
+        weights = [model[layer].weight.detach().clone() for layer in (0, 4)]
+        masks.step(0.51, optimizer)
+        after = list(masks.weight_masks().values())
+        density = 0.2 + 0.8 * (1 - 0.51 / 0.75) ** 3
+        size = torch.cat([weight.abs().flatten() for weight in weights])
+        threshold = size.sort(descending=True).values[round(density * size.numel()) - 1]
+        for weight, was, now in zip(weights, before, after, strict=True):
+            pruned = weight.abs() >= threshold
+            assert now.sum() == pruned.sum()  # as many in each layer as the one ranking leaves
+            survivors = pruned & now
+            dropped = pruned & ~now
+            assert (was | ~pruned).all()
+            assert dropped.sum() <= math.ceil(0.5 * pruned.sum())
+            assert weight[dropped].abs().max() <= weight[survivors].abs().median()
+            assert (now & ~pruned).sum() == dropped.sum() > 0
+
+    def test_one_ranking_that_empties_a_layer_is_warned_of_by_name(self, caplog):
+        model = build()
+        with torch.no_grad():
+            model[0].weight.mul_(1e-6)
+        attach(model, BinaryMask(density=0.2, first=MagnitudeSaliency(), allocation=Global()))
+        assert "allocation: 1 of 2 masked weights have nothing left: 0.weight. Their layers" in caplog.text
+        caplog.clear()
+        attach(build(), BinaryMask(density=0.2, first=MagnitudeSaliency(), allocation=Global()))
+        assert "nothing left" not in caplog.text
 
     @pytest.mark.parametrize("method_type", DYNAMIC)
     def test_dynamic_methods_move_and_keep_the_density(self, method_type):
