@@ -133,8 +133,8 @@ def summary(suspects: Suspects) -> str:
         return f"No utterance was trained on in {MIN_EPOCHS} epochs yet, so that no loss curves are compared."
     shown = f" The first {MOST_SHOWN} are shown." if len(suspects.utterances) > MOST_SHOWN else ""
     return (
-        f"{len(suspects.utterances)} of {suspects.num_compared} loss curves do not go with the usual one: the transcripts "
-        f"of these utterances may be wrong.{shown}"
+        f"{len(suspects.utterances)} of {suspects.num_compared} loss curves do not go with the usual one: the "
+        f"transcripts of these utterances may be wrong.{shown}"
     )
 
 
