@@ -91,8 +91,8 @@ def _rows_of(reference: Collection[str], ids: list[str]) -> NDArray[np.bool_]:
     rows = np.isin(np.array(ids, dtype=object), np.array(list(reference), dtype=object))
     if not rows.any():
         raise ValueError(
-            f"reference: got {len(reference)} ids, allowed are ids of the training set, and none is. The first there is "
-            f"{ids[0]!r}. Write one id a line."
+            f"reference: got {len(reference)} ids, allowed are ids of the training set, and none is. The first there "
+            f"is {ids[0]!r}. Write one id a line."
         )
     return rows
 
