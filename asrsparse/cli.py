@@ -26,9 +26,10 @@ commands:
   report EXP ... [baseline=RUN] [method=NAME]
             as report, for all finished runs in folders, of any modality and on all their test sets; all runs are
             compared with the first one, or with RUN
-  report pruning EXP ... [utterance=ID]
-            the kept utterances and scores of runs, or of all runs of recipes -> pruning.html in their folder: a page
-            of plots
+  report pruning EXP ... [utterance=ID] [reference=FILE]
+            the kept utterances and scores of runs, or of all runs of recipes, and the utterances that look
+            mislabelled, by loss curves unlike those of all, or of the ids in FILE -> pruning.html in their folder: a
+            page of plots, pruning.json, and a table
   report noise EXP ...
             word error rates of runs side by side, for each ratio of speech to babble at which they were decoded
             (decode.snrs) -> NOISE.md and noise.json in their folder, and a table
@@ -51,8 +52,8 @@ commands:
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
   recipe    mini, grid, lrs2, lrs3, librispeech, librispeech_100, kaldi: corpus, model and length of training
   system    full-dense, easy2hard, masks, easy2hard-masks: pruning and masks
-  pruning   none, random, easy, hard, easy2hard, window, middle, infobatch, epsilon_greedy, ucb, coverage, longest,
-            shortest: the utterances that an epoch keeps
+  pruning   none, random, easy, hard, easy2hard, window, middle, infobatch, repb, orderdp, epsilon_greedy, ucb,
+            coverage, longest, shortest: the utterances that an epoch keeps
   segments  none, energy, blank, random: the time inside each utterance that a training step uses
   noise     none, babble: what is mixed into the audio of training
   masks     dense, learned, continuous_sparsification, random, snip, magnitude, gmp, set, rigl, mest, granet, sr_ste,

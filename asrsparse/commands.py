@@ -117,10 +117,16 @@ def _print_report(report: "Report") -> None:
 
 
 def _report_pruning(words: Sequence[str]) -> None:
+    from rich.console import Console
+
+    from asrsparse.reports.mislabelled import to_table
     from asrsparse.reports.pruning_report import report_pruning
 
-    folders, options = _folders_and_options("report pruning", words, ("utterance",))
-    sys.stdout.write(f"{report_pruning(folders, options.get('utterance'))}\n")
+    folders, options = _folders_and_options("report pruning", words, ("utterance", "reference"))
+    reference = Path(options["reference"]) if "reference" in options else None
+    page, suspects = report_pruning(folders, options.get("utterance"), reference)
+    Console().print(*(to_table(of_run) for of_run in suspects if of_run.utterances))
+    sys.stdout.write(f"{page}\n")
 
 
 def _report_masks(words: Sequence[str]) -> None:

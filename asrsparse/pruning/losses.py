@@ -52,3 +52,16 @@ def check_finite(losses: NDArray[np.floating[Any]], name: Callable[[int], str], 
             "damaged: lower the learning rate, or look at those utterances."
         )
     return len(not_finite)
+
+
+def refuse_weights(policy: object, weights: object | None) -> None:
+    """Refuses weights of losses where a loop has only the mean loss of a batch.
+
+    Raises:
+        ValueError: If there are weights.
+    """
+    if weights is not None:
+        raise ValueError(
+            f"policy: got {type(policy).__name__}, which weights losses; allowed are policies that do not, since the "
+            "mean of a batch cannot be weighted."
+        )

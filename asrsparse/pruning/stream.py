@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from asrsparse.pruning.losses import check_finite, check_losses
+from asrsparse.pruning.batch_means import BatchMeans
+from asrsparse.pruning.losses import check_finite, check_losses, refuse_weights
 from asrsparse.pruning.policies import Policy
 from asrsparse.pruning.ranks import gather, rank
 from asrsparse.pruning.scores import NEVER, SMOOTHING, ScoreTable, not_positive_and_finite, utterance_keys
@@ -100,6 +101,7 @@ class StreamPruner:
         self.seed = seed
         self.max_not_finite = max_not_finite
         self.num_not_finite = 0
+        self._batch_means = BatchMeans()
         self._epoch = NEVER
         self._kept: KeptStream | None = None
         self._observed: Observations = ([], [], [])
@@ -167,11 +169,27 @@ class StreamPruner:
         check_losses(ids, losses)
         _check_utterances(ids, durations)
         weights = None if self._kept is None else self._kept.weights_of(ids)
-        of_ids, of_durations, of_losses = self._observed
-        of_ids.extend(ids)
-        of_durations.extend(durations)
-        of_losses.extend(losses.detach().float().tolist())
+        self._record(ids, losses.detach().float().tolist(), durations)
         return losses.mean() if weights is None else (losses * weights.to(losses)).mean()
+
+    def observe_batch(self, ids: Sequence[str], mean_loss: torch.Tensor | float, durations: Sequence[float]) -> None:
+        """Records the mean loss of a batch, for loops that have no loss of each utterance; scores are less exact.
+
+        Args:
+            ids: B ids of the batch.
+            mean_loss: The mean of their losses per token. It is compared with that of batches of like duration.
+            durations: Seconds of each utterance (B,).
+
+        Raises:
+            ValueError: If there is more than one loss or not one duration for each id, or the policy weights losses.
+        """
+        _check_utterances(ids, durations)
+        refuse_weights(self.policy, None if self._kept is None else self._kept.weights_of(ids))
+        self._record(ids, [self._batch_means.excess(durations, mean_loss)] * len(ids), durations)
+
+    def _record(self, ids: Sequence[str], losses: Sequence[float], durations: Sequence[float]) -> None:
+        for column, new in zip(self._observed, (ids, durations, losses), strict=True):
+            column.extend(new)  # type: ignore[arg-type]
 
     def end_epoch(self) -> None:
         """Ends the epoch: adds new utterances and the losses of all ranks to the table.
@@ -211,6 +229,7 @@ class StreamPruner:
             "kept": None if known is None else torch.from_numpy(known.kept),
             "weights": None if known is None or known.weights is None else torch.from_numpy(known.weights),
             "seen": self._observed_by_all(),
+            "batch_means": self._batch_means.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -230,6 +249,8 @@ class StreamPruner:
         self.table = ScoreTable.of_columns(state["table"], self.table.smoothing)
         self._epoch = state["epoch"]
         self.num_not_finite = state.get("num_not_finite", 0)  # older checkpoints lack it
+        if "batch_means" in state:  # older checkpoints lack it
+            self._batch_means.load_state_dict(state["batch_means"])
         weights = None if state["weights"] is None else state["weights"].numpy()
         known = None if state["kept"] is None else KeptSet(self.table, state["kept"].numpy(), weights)
         self._kept = None if self._epoch == NEVER else KeptStream(known)

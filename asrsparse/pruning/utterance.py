@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from asrsparse.pruning.audit import Audit
-from asrsparse.pruning.losses import check_finite, check_losses
+from asrsparse.pruning.batch_means import BatchMeans
+from asrsparse.pruning.losses import check_finite, check_losses, refuse_weights
 from asrsparse.pruning.policies import KeepAll, Policy, keep_ratio_at
 from asrsparse.pruning.ranks import gather, rank
 from asrsparse.pruning.scores import NEVER, SMOOTHING, Durations, ScoreTable
@@ -72,6 +73,7 @@ class DynamicPruner:
         self.max_not_finite = max_not_finite
         self.num_not_finite = 0
         self.audit: Audit | None = None
+        self._batch_means = BatchMeans()
         self._epoch = NEVER
         self._kept: KeptSet | None = None
         self._observed: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -134,6 +136,21 @@ class DynamicPruner:
             return losses.mean()
         return (losses * torch.from_numpy(self._kept.weights[rows]).to(losses)).mean()
 
+    def observe_batch(self, ids: Sequence[str], mean_loss: torch.Tensor | float) -> None:
+        """Records the mean loss of a batch, for loops that have no loss of each utterance; scores are less exact.
+
+        Args:
+            ids: B ids of the batch.
+            mean_loss: The mean of their losses per token. It is compared with that of batches of like duration.
+
+        Raises:
+            ValueError: If an id is unknown, there is more than one loss, or the policy weights losses.
+        """
+        rows = self.table.positions(ids)
+        refuse_weights(self.policy, None if self._kept is None else self._kept.weights)
+        excess = self._batch_means.excess(self.table.durations[rows].tolist(), mean_loss)
+        self._observed.append((torch.from_numpy(rows), torch.full((len(rows),), excess)))
+
     def end_epoch(self) -> None:
         """Ends the epoch: moves the observed losses of all ranks into the score table, and counts for `audit`.
 
@@ -193,6 +210,7 @@ class DynamicPruner:
             "num_not_finite": self.num_not_finite,
             "observed_positions": positions,
             "observed_losses": losses,
+            "batch_means": self._batch_means.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -212,6 +230,8 @@ class DynamicPruner:
         self.table.load_state_dict(state["table"])
         self._epoch = state["epoch"]
         self.num_not_finite = state["num_not_finite"]
+        if "batch_means" in state:  # older checkpoints lack it
+            self._batch_means.load_state_dict(state["batch_means"])
         # One rank takes what all had observed, since the end of the epoch gathers it again.
         self._observed = [(state["observed_positions"], state["observed_losses"])] if rank() == 0 else []
         self._kept = None

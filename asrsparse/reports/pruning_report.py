@@ -6,7 +6,7 @@ Shape legend: N utterances, E epochs.
 import html
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,10 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from asrsparse.files import write_json
 from asrsparse.pruning import Audit
 from asrsparse.reports.html_page import figure, name_lines, write_page
+from asrsparse.reports.mislabelled import Suspects, find_suspects, html_section
 from asrsparse.reports.run_logs import common_folder, find_runs, read_log
 
 logger = logging.getLogger(__name__)
@@ -55,33 +57,44 @@ class PrunedRun:
     overlap: list[float] = field(default_factory=list)
 
 
-def report_pruning(folders: Sequence[Path], utterance_id: str | None = None) -> Path:
-    """Writes `pruning.html`, which needs no other file, to the folder of the run, or to the one that holds all runs.
+def report_pruning(
+    folders: Sequence[Path], utterance_id: str | None = None, reference: Path | None = None
+) -> tuple[Path, list[Suspects]]:
+    """Writes `pruning.html`, which needs no other file, and `pruning.json`, which lists what looks mislabelled.
+
+    They are written to the folder of the run, or to the one that holds all runs.
 
     Args:
         folders: The folders of runs, or of recipes, all of whose runs are taken.
         utterance_id: The utterance whose kept chunks are shown; by default the first of the training set.
+        reference: A file with the ids, one a line, of utterances whose transcripts are known to be right; loss curves
+            are compared with their median. By default it is that of all utterances.
 
     Returns:
-        The path of the page.
+        The path of the page, and what looks mislabelled in each run.
 
     Raises:
-        ValueError: If there is no run, or a run's files are damaged.
+        ValueError: If there is no run, a run's files are damaged, or the reference names no utterance of a run.
+        FileNotFoundError: If there is no such file of ids.
     """
     run_dirs = [run_dir for folder in folders for run_dir in find_runs(folder, LOG)]
     runs = [read_pruned_run(run_dir) for run_dir in run_dirs]
+    ids = None if reference is None else reference.read_text().split()
+    suspects = [find_suspects(run_dir, sorted(run_dir.glob(LOG)), ids) for run_dir in run_dirs]
     plots = {
         "Hours heard": lambda axes: plot_hours(axes, runs),
         "Hours kept in each epoch": lambda axes: plot_kept(axes, runs),
         "Kept in an epoch and in the one before": lambda axes: plot_overlap(axes, runs),
     }
     sections = ["<h2>All runs</h2>", *(figure(title, draw) for title, draw in plots.items())]
-    for run_dir, run in zip(run_dirs, runs, strict=True):
+    for run_dir, run, found in zip(run_dirs, runs, suspects, strict=True):
         sections += [f"<h2>{html.escape(run.name)}</h2>", *_sections_of_run(run_dir, run, utterance_id)]
+        sections.append(html_section(found))
     page = common_folder(run_dirs) / "pruning.html"
+    write_json(page.with_suffix(".json"), {"mislabelled": [asdict(found) for found in suspects]})
     write_page(page, "What was pruned", sections)
     logger.info("%s shows %d runs.", page, len(runs))
-    return page
+    return page, suspects
 
 
 def read_pruned_run(run_dir: Path) -> PrunedRun:

@@ -60,7 +60,7 @@ def test_the_page_shows_all_runs_and_needs_no_other_file(recipe_dir, capsys):
 
 def test_one_utterance_can_be_chosen(recipe_dir):
     ids = pq.read_table(recipe_dir / "easy" / "pruning" / "epoch_000.parquet")["id"].to_pylist()
-    assert report_pruning([recipe_dir / "easy"], ids[3]) == recipe_dir / "easy" / "pruning.html"
+    assert report_pruning([recipe_dir / "easy"], ids[3])[0] == recipe_dir / "easy" / "pruning.html"
     with pytest.raises(ValueError, match=r"ids are not in the score table.*the first is 'nobody'"):
         report_pruning([recipe_dir / "easy"], "nobody")
 
@@ -70,7 +70,10 @@ def test_a_folder_without_runs_is_refused(tmp_path, capsys):
         report_pruning([tmp_path])
     with pytest.raises(SystemExit):
         main(["report", "pruning"])
-    assert "report pruning: got no folder, allowed are folders that exist, utterance=VALUE." in capsys.readouterr().err
+    assert (
+        "report pruning: got no folder, allowed are folders that exist, utterance=VALUE, reference=VALUE."
+        in capsys.readouterr().err
+    )
 
 
 def test_a_damaged_file_is_named(recipe_dir, tmp_path):
