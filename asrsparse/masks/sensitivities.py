@@ -48,7 +48,7 @@ class Sensitivities:
         return [(squares / self.num_steps).sqrt() for squares in self._squares]
 
     def clear(self) -> None:
-        """Forgets all steps."""
+        """Forgets the steps that were added."""
         self.num_steps, self._squares = 0, []
 
     def state_dict(self) -> dict[str, Any]:
