@@ -68,13 +68,13 @@ class SoftMask(nn.Module):
 class _MaskedProduct(torch.autograd.Function):
     """Computes theta * sigmoid(l * phi), and the mask again for the gradients rather than keeping it in memory.
 
-    With G the gradient of the product, those of theta and phi are G m and l m (1 - m) (G theta). The latter is computed
-    without changes in place: `torch.compile` would make it zero of them, and no mask would be learned.
+    With G the gradient of the product, those of theta and phi are G m and l m (1 - m) (G theta). The product is not
+    made in place: of such a forward pass, `torch.compile` makes gradients of zero, for weights and logits alike.
     """
 
     @staticmethod
     def forward(theta: Tensor, logits: Tensor, temperature: Tensor, tiling: Tiling) -> Tensor:
-        return tiling.expand(_soft_mask(logits, temperature)).to(theta.dtype).mul_(theta)
+        return tiling.expand(_soft_mask(logits, temperature)).to(theta.dtype) * theta
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -86,8 +86,8 @@ class _MaskedProduct(torch.autograd.Function):
         theta, logits, temperature = ctx.saved_tensors
         (gradient,) = gradients
         mask = _soft_mask(logits, temperature)
-        of_logits = ctx.tiling.pool(gradient * theta).to(mask.dtype) * mask
-        of_logits = torch.addcmul(of_logits, of_logits, mask, value=-1.0) * temperature
+        of_logits = ctx.tiling.pool(gradient * theta).to(mask.dtype).mul_(mask)
+        of_logits.addcmul_(of_logits, mask, value=-1.0).mul_(temperature)
         return ctx.tiling.expand(mask).to(theta.dtype).mul_(gradient), of_logits, None, None  # the mask is used up
 
 

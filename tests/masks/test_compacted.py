@@ -246,7 +246,7 @@ class TestRegrown:
     def test_fresh_values_are_the_same_in_each_run_and_leave_the_random_numbers_alone(self):
         one, other = (train(LearnedMask(**REGROWN))[0].state_dict() for _ in range(2))
         assert all(torch.equal(one[name], other[name]) for name in one)
-        model, masks, optimizer = train(LearnedMask(**REGROWN), last=13)
+        _, masks, optimizer = train(LearnedMask(**REGROWN), last=13)
         state = torch.get_rng_state()
         masks.step(0.7, optimizer)
         assert torch.equal(torch.get_rng_state(), state)
