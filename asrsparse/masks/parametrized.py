@@ -70,8 +70,8 @@ class SoftMask(nn.Module):
 class _MaskedProduct(torch.autograd.Function):
     """Computes theta * sigmoid(l * phi), and the mask again for the gradients rather than keeping it in memory.
 
-    With G the gradient of the product, those of theta and phi are G m and l m (1 - m) (G theta). Both are computed
-    without changes in place, of which `torch.compile` would make zeros: no mask would be learned.
+    With G the gradient of the product, those of theta and phi are G m and l m (1 - m) (G theta). The product is not
+    made in place: of such a forward pass, `torch.compile` makes gradients of zero, for weights and logits alike.
     """
 
     @staticmethod
@@ -88,9 +88,9 @@ class _MaskedProduct(torch.autograd.Function):
         theta, logits, temperature = ctx.saved_tensors
         (gradient,) = gradients
         mask = _soft_mask(logits, temperature)
-        of_logits = ctx.tiling.pool(gradient * theta).to(mask.dtype) * mask
-        of_logits = torch.addcmul(of_logits, of_logits, mask, value=-1.0) * temperature
-        return ctx.tiling.expand(mask).to(theta.dtype) * gradient, of_logits, None, None
+        of_logits = ctx.tiling.pool(gradient * theta).to(mask.dtype).mul_(mask)
+        of_logits.addcmul_(of_logits, mask, value=-1.0).mul_(temperature)
+        return ctx.tiling.expand(mask).to(theta.dtype).mul_(gradient), of_logits, None, None  # the mask is used up
 
 
 def _soft_mask(logits: Tensor, temperature: Tensor) -> Tensor:
