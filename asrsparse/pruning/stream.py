@@ -188,8 +188,10 @@ class StreamPruner:
         self._record(ids, [self._batch_means.excess(durations, mean_loss)] * len(ids), durations)
 
     def _record(self, ids: Sequence[str], losses: Sequence[float], durations: Sequence[float]) -> None:
-        for column, new in zip(self._observed, (ids, durations, losses), strict=True):
-            column.extend(new)  # type: ignore[arg-type]
+        of_ids, of_durations, of_losses = self._observed
+        of_ids.extend(ids)
+        of_durations.extend(durations)
+        of_losses.extend(losses)
 
     def end_epoch(self) -> None:
         """Ends the epoch: adds new utterances and the losses of all ranks to the table.
