@@ -70,8 +70,8 @@ class SoftMask(nn.Module):
 class _MaskedProduct(torch.autograd.Function):
     """Computes theta * sigmoid(l * phi), and the mask again for the gradients rather than keeping it in memory.
 
-    With G the gradient of the product, those of theta and phi are G m and l m (1 - m) (G theta). Both are computed
-    without changes in place, of which `torch.compile` would make zeros: no mask would be learned.
+    With G the gradient of the product, those of theta and phi are G m and l m (1 - m) (G theta). The product is not
+    made in place: of such a forward pass, `torch.compile` makes gradients of zero, for weights and logits alike.
     """
 
     @staticmethod
