@@ -17,7 +17,8 @@ from asrsparse.masks.weights import Weight
 class Sensitivities:
     """The root mean squares, over steps, of the sum of w dL/dw over each unit.
 
-    The sums are those of the whole batch: over accumulated batches and over ranks, before they are squared.
+    The sums are those of the whole batch: over accumulated batches and over ranks, before they are squared. Gradients
+    count as they arrive: where a gradient scaler changes its scale within a window, steps weigh by the scale they had.
 
     Args:
         weights: The masked weights.

@@ -20,10 +20,8 @@ from asrsparse.masks import (
     LearnedMask,
     RandomMask,
     RigL,
-    ShrinkingMask,
     SparseMasks,
     Structured,
-    TaylorSaliency,
 )
 from asrsparse.schedules import Constant
 
@@ -36,8 +34,6 @@ METHODS = {
     "late": lambda **more: LearnedMask(**PHASE, start=0.04, **more),
     "random": lambda **more: RandomMask(**PHASE, **more),
     "snip": lambda **more: SNIP(**PHASE, **more),
-    "taylor": lambda **more: BinaryMask(**PHASE, start=0.06, first=TaylorSaliency(0.03), **more),
-    "shrinking": lambda **more: ShrinkingMask(**PHASE, start=0.04, **more),
     "rigl": lambda **more: RigL(**PHASE, every=0.02, density=0.3, **more),
     "granet": lambda **more: GraNet(**PHASE, every=0.02, granularity=Blocks(2, 4), **more),
     "srste": lambda **more: SRSTE(**PHASE, weight_decay=0.1, **more),
