@@ -51,16 +51,19 @@ commands:
 
 Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The groups:
   recipe    mini, grid, lrs2, lrs3, librispeech, librispeech_100, kaldi: corpus, model and length of training
-  system    full-dense, easy2hard, masks, easy2hard-masks: pruning and masks
+  system    full-dense, easy2hard, masks, easy2hard-masks: pruning and masks; full-dense-as-easy2hard: full-dense,
+            stopped at the same time as easy2hard
   pruning   none, random, easy, hard, easy2hard, window, middle, infobatch, repb, orderdp, epsilon_greedy, ucb,
             coverage, longest, shortest: the utterances that an epoch keeps
-  segments  none, energy, blank, random: the time inside each utterance that a training step uses
+  segments  none, energy, speech, kaldi_vad, blank, random: the time inside each utterance that a training step uses
+  consistency  none, cr_ctc: training on two masked views of each utterance
   noise     none, babble: what is mixed into the audio of training
   masks     dense, learned, continuous_sparsification, random, snip, magnitude, gmp, set, rigl, mest, granet, sr_ste,
-            decaying, structured (_magnitude, _taylor, _shrinking, _random): which weights are zero, and when
+            decaying, structured, structured_magnitude, structured_taylor, structured_shrinking, structured_random: which
+            weights are zero, and when
   modality  audio, video, audiovisual: what the model reads; added to the name of a system (full-dense-video)
   stream    stream/audio=waveform: ResNet-1D instead of log-mel features
-  corpus, model (tiny small base large), optim (adamw sparse_adamw adamw_avsr), trainer (default one_gpu),
+  corpus, model (tiny small base large), optim (adamw sparse_adamw adamw_avsr adamw_largest), trainer (default one_gpu),
   decode (ctc_greedy joint), score (score.normaliser=none, lower_no_punctuation or whisper_english),
   sweep (local slurm: where the runs of a sweep run; sweep.jobs of them at the same time)
 

@@ -70,7 +70,7 @@ def _with_constructor_keys(overrides: Sequence[str], conf_dir: Path) -> list[str
 def with_constructor_defaults(config: DictConfig) -> DictConfig:
     """A configuration with the defaults of the constructors of `asrsparse.pruning` and `asrsparse.masks` that it names.
 
-    Only plain values are written: numbers, texts, booleans, null. A `_target_` of another package is not looked at, so
+    Only plain values are written: numbers, texts, booleans, null, and sequences of texts. A `_target_` of another package is not looked at, so
     that a configuration from elsewhere imports nothing here.
 
     Args:
@@ -102,10 +102,13 @@ def _defaults_of(target: Any) -> dict[str, Any]:
         return {}
     constructor = getattr(importlib.import_module(package), name, None)
     parameters = inspect.signature(constructor).parameters if inspect.isclass(constructor) else {}
+    defaults = {key: parameter.default for key, parameter in parameters.items()}
     return {
-        key: parameter.default
-        for key, parameter in parameters.items()
-        if parameter.default is None or isinstance(parameter.default, bool | int | float | str)
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in defaults.items()
+        if value is None
+        or isinstance(value, bool | int | float | str)
+        or (isinstance(value, tuple) and all(isinstance(each, str) for each in value))
     }
 
 

@@ -35,11 +35,17 @@ from asrsparse.files import read_json
 from asrsparse.reports.report import report
 from asrsparse.reports.rows import ReportRow
 
+
+def growing_to(end: float) -> str:
+    """The temperature that grows to `end`, as Hydra writes an object."""
+    return f"{{_target_:asrsparse.schedules.Geometric,start:1.0,end:{end}}}"
+
+
 TRIAL = {
     "logit": "0.5",
     "logit_lr_scale": "5",
     "max_logit": "null",
-    "temperature.end": "20",
+    "temperature": growing_to(20),
     "target_density": "null",
     "penalty_weight": "1e-4",
     "penalty_reduction": "sum",
@@ -56,7 +62,7 @@ def rows(epochs: int) -> dict[str, dict[str, str]]:
         | {"no-clamp": {"max_logit": "null"}}
         | {f"logit-lr-{lr}": {"logit_lr": f"{lr}"} for lr in (0.001, 0.01, 0.03)}
         | {f"logit-lr-x{scale}": {"logit_lr_scale": f"{scale}"} for scale in (2, 5)}
-        | {f"temperature-{end}": {"temperature.end": f"{end}"} for end in (20, 300)}
+        | {f"temperature-{end}": {"temperature": growing_to(end)} for end in (20, 300)}
         | {
             "penalty-sum": {"target_density": "null", "penalty_weight": "1e-4", "penalty_reduction": "sum"},
             "grad-balance": {"density_by": "grad_balance"},

@@ -72,7 +72,7 @@ def test_files_that_are_shown_exist():
         ("asrsparse train pruning=random pruning.keep_ratio=1.5", "got 1.5, allowed is"),
         (
             "asrsparse report pruning exp/grid utterances=u1",
-            "got utterances=u1, allowed are folders that exist, utterance=VALUE.",
+            "got utterances=u1, allowed are folders that exist, utterance=VALUE, reference=VALUE.",
         ),
         ("asrsparse sweep seed=0,1 masks=rigle", "Unknown masks: got 'rigle'"),
         ("./run.sh --jbos 2", "unknown option '--jbos'"),

@@ -39,7 +39,7 @@ How it is built, in the order of reading:
     shrinking.py         ShrinkingMask: units that shrink before they are cut
     methods.py           BinaryMask with other defaults: RandomMask, SNIP, MagnitudeMask, GMP, SET, RigL, MEST, GraNet
     sparse_masks.py      SparseMasks: the phase that is on, the exit from it, state, counts
-    cuts.py              units leave layers, and come back; the optimiser's moments follow
+    resizing.py           units leave layers, and come back; the optimiser's moments follow
     compacted.py         compaction amid a training, and regrowth to the full size
     averaged_weights.py  an EMA of the weights through all phases
     compact.py           structured zeros -> smaller layers

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.optim import Optimizer
 
-from asrsparse.masks.cuts import Cut
 from asrsparse.masks.layers import type_of
+from asrsparse.masks.resizing import Cut
 from asrsparse.masks.structured import DEFAULT_KINDS, UnitKind, Units, find_units
 
 

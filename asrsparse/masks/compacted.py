@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from asrsparse.masks.cuts import Cut, Owner, owners
 from asrsparse.masks.fixed_zeros import write_zeros
 from asrsparse.masks.phases import Compacting, DensePhase, Phase, SparsePhase
 from asrsparse.masks.regrowth import RegrownWeights
+from asrsparse.masks.resizing import Cut, Owner, owners
 from asrsparse.masks.structured import find_units
 from asrsparse.masks.weights import Weight, parameter_of, release
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from asrsparse.masks.compacted import CompactedPhase, phase_after, require_units
-from asrsparse.masks.cuts import owners
 from asrsparse.masks.layers import maskable_layers
 from asrsparse.masks.moments import require_held
 from asrsparse.masks.optimizers import as_one
 from asrsparse.masks.phases import Exit, MaskMethod, Phase, all_ones
+from asrsparse.masks.resizing import owners
 from asrsparse.masks.sharding import full, is_sharded, require_same_on_all_ranks
 from asrsparse.masks.weights import parameter_of, require_trained
 

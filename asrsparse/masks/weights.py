@@ -125,7 +125,7 @@ def require_ready(model: nn.Module) -> None:
     if isinstance(model, (nn.DataParallel, DistributedDataParallel)):
         raise ValueError(
             f"model: got a {type(model).__name__}, allowed is the module inside it, since masks change its parameters. "
-            "Attach to model.module, and wrap it anew afterwards."
+            "Attach to its attribute `module`, and wrap it anew afterwards."
         )
     for name, parameter in model.named_parameters():
         if is_lazy(parameter) or parameter.is_meta:

@@ -28,7 +28,7 @@ from asrsparse.pruning.policies import (
 from asrsparse.pruning.scores import ScoreTable
 from asrsparse.pruning.segment import KeepAllTime, SegmentPruner
 from asrsparse.pruning.selection import KeptSet, PruningPlan, select
-from asrsparse.pruning.speech import KaldiVadChunks, SpeechChunks
+from asrsparse.pruning.speech_chunks import KaldiVadChunks, SpeechChunks
 from asrsparse.pruning.stream import KeptStream, StreamPruner
 from asrsparse.pruning.utterance import DynamicPruner
 

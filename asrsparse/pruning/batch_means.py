@@ -24,6 +24,10 @@ class BatchMeans:
     duration is subtracted, our decision: over the last 20 batches or so of the bucket, which is a quarter of an octave
     of mean duration.
 
+    One batch says little of each of its utterances: average over many epochs (`smoothing=0.9` or more). While losses
+    fall steeply, in the first epochs, the running mean lags behind them, and scores say more of when an utterance was
+    trained on than of how hard it is: give the plan some warm-up epochs.
+
     Example:
         >>> means = BatchMeans()
         >>> [means.excess([8.0, 8.5], torch.tensor(loss)) for loss in (4.0, 5.0, 2.5)]

@@ -12,6 +12,9 @@ from asrsparse.files import read_json, write_text
 from asrsparse.old_names import KEYS, TARGETS
 from asrsparse.training.run_dir import differences
 
+CHANGED_DEFAULTS = {"lrs3_structured": ["masks.method.compact_at_exit=false"]}
+"""What the command of an old run must say now, since the choice of masks that it names has another default."""
+
 OLD_RUNS = sorted((Path(__file__).parents[1] / "old_runs").glob("*.yaml"))
 
 
@@ -21,6 +24,7 @@ def test_the_command_of_an_old_run_is_that_of_the_same_run_today(saved, tmp_path
     overrides = text.splitlines()[0].partition("asrsparse train ")[2].split()
     write_text(tmp_path / "config.yaml", text)
     assert any(old in text for old in TARGETS)
+    overrides += CHANGED_DEFAULTS.get(saved.stem, [])
     assert differences(tmp_path, compose_config(overrides)) == []
     assert differences(tmp_path, compose_config([*overrides, "optim.lr=0.5"])) != []
 

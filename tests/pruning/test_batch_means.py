@@ -19,7 +19,7 @@ def train_on_means(observe_batch, num_epochs=12, smoothing_steps=50):
         batches = [batch for rows in by_duration for batch in np.array_split(rng.permutation(rows), 10)]
         for number in rng.permutation(len(batches)):
             rows = batches[number]
-            losses = HARDNESS[rows] + DURATIONS[rows] + 20.0 * np.exp(-step / smoothing_steps)
+            losses = HARDNESS[rows] + DURATIONS[rows] + 2.0 * np.exp(-step / smoothing_steps)
             observe_batch(epoch, rows, float(losses.mean()))
             step += 1
 
@@ -29,14 +29,14 @@ def agreement(scores, with_what):
 
 
 def test_scores_of_batch_means_say_what_is_hard_and_not_what_is_long():
-    plan = PruningPlan(num_epochs=12, warmup_epochs=12, final_epochs=0)
-    pruner = DynamicPruner(IDS, DURATIONS, Easy(), plan, smoothing=0.9)
+    plan = PruningPlan(num_epochs=60, warmup_epochs=60, final_epochs=0)
+    pruner = DynamicPruner(IDS, DURATIONS, Easy(), plan, smoothing=0.95)
 
     def observe(epoch, rows, loss):
         pruner.start_epoch(epoch)
         pruner.observe_batch([IDS[row] for row in rows], torch.tensor(loss))
 
-    train_on_means(observe)
+    train_on_means(observe, num_epochs=60)
     pruner.end_epoch()
     assert agreement(pruner.table.scores, HARDNESS) > 0.5
     assert abs(agreement(pruner.table.scores, DURATIONS)) < 0.2

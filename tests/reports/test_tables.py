@@ -35,7 +35,7 @@ def test_markdown_shows_what_the_rows_hold(exp_dir):
     characters = f"{first.cer:.2%}"[:-1] + f" [{100 * first.cer_ci_low:.2f}"
     assert f"| full-dense | 10 | {first.characters} | " in text
     assert characters in text
-    assert "| masks | 5.25 | 50 | 0.50 | 10 | 700 | 0.420 | 2.60 M | 1.50 | 4.5 | 3 |" in text
+    assert "| masks | 5.25 | 50 | 2.00 | 10 | 700 | 0.420 | 2.60 M | 1.50 | 4.5 | 3 |" in text
     assert "asrsparse train recipe=mini system=masks\nasrsparse decode recipe=mini system=masks\n```" in text
     assert "bootstrap over utterances, 200 resamples, seed 0" in text
     assert "Normaliser of both texts: none, version 1" in text

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from asrsparse.masks.cuts import Cut, owners
+from asrsparse.masks.resizing import Cut, owners
 from asrsparse.masks.structured import FeedForwardUnits, SubsamplingChannels, find_units
 
 
