@@ -59,8 +59,8 @@ Words after the command are Hydra overrides: GROUP=CHOICE or KEY=VALUE. The grou
   consistency  none, cr_ctc: training on two masked views of each utterance
   noise     none, babble: what is mixed into the audio of training
   masks     dense, learned, continuous_sparsification, random, snip, magnitude, gmp, set, rigl, mest, granet, sr_ste,
-            decaying, structured, structured_magnitude, structured_taylor, structured_shrinking, structured_random: which
-            weights are zero, and when
+            decaying, structured, structured_magnitude, structured_taylor, structured_shrinking, structured_random:
+            which weights are zero, and when
   modality  audio, video, audiovisual: what the model reads; added to the name of a system (full-dense-video)
   stream    stream/audio=waveform: ResNet-1D instead of log-mel features
   corpus, model (tiny small base large), optim (adamw sparse_adamw adamw_avsr adamw_largest), trainer (default one_gpu),

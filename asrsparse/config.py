@@ -70,8 +70,8 @@ def _with_constructor_keys(overrides: Sequence[str], conf_dir: Path) -> list[str
 def with_constructor_defaults(config: DictConfig) -> DictConfig:
     """A configuration with the defaults of the constructors of `asrsparse.pruning` and `asrsparse.masks` that it names.
 
-    Only plain values are written: numbers, texts, booleans, null, and sequences of texts. A `_target_` of another package is not looked at, so
-    that a configuration from elsewhere imports nothing here.
+    Only plain values are written: numbers, texts, booleans, null, and sequences of texts. A `_target_` of
+    another package is not looked at, so that a configuration from elsewhere imports nothing here.
 
     Args:
         config: It stays as it is.
