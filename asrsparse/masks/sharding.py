@@ -10,7 +10,8 @@ K... the sizes of the kernel, none for a linear layer. (U...) are the numbers of
 from typing import TYPE_CHECKING, cast
 
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -111,3 +112,18 @@ def require_same_on_all_ranks(fingerprint: str) -> None:
 def is_distributed() -> bool:
     """Returns whether several processes train together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def leave_to_ranks(model: nn.Module, mask_buffers: list[str]) -> None:
+    """Tells DDP not to send the buffers of masks (their temperature), which all ranks set alike.
+
+    An exit removes them, and DDP fails in the step after it if it knew them and the model has no other buffers.
+
+    Args:
+        model: The model that will be wrapped.
+        mask_buffers: Names of the buffers in it.
+    """
+    if mask_buffers:
+        known = getattr(model, "_ddp_params_and_buffers_to_ignore", [])
+        ignored = [*known, *mask_buffers]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ignored)  # type: ignore[no-untyped-call]

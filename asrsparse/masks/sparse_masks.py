@@ -18,7 +18,7 @@ from asrsparse.masks.moments import require_held
 from asrsparse.masks.optimizers import as_one
 from asrsparse.masks.phases import Exit, MaskMethod, Phase, all_ones
 from asrsparse.masks.resizing import owners
-from asrsparse.masks.sharding import full, is_sharded, require_same_on_all_ranks
+from asrsparse.masks.sharding import full, is_sharded, leave_to_ranks, require_same_on_all_ranks
 from asrsparse.masks.weights import parameter_of, require_trained
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,9 @@ class SparseMasks:
         model = getattr(model, "_orig_mod", model)  # inside of what torch.compile returns; names are those in there
         self._model = model
         self._owners = owners(model)  # of the model's parameters, before any mask
+        buffers = {name for name, _ in model.named_buffers()}
         self._phase: Phase = method.begin(model)
+        leave_to_ranks(model, [name for name, _ in model.named_buffers() if name not in buffers])
         self.num_parameters = sum(parameter.numel() for parameter in self._parameters())
         """The number of parameters of the model, masked or not; logits are not counted."""
         self._signature = _signature(self._phase)
