@@ -19,7 +19,6 @@ import itertools
 import json
 import re
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -28,15 +27,14 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import trainings
 from matplotlib.figure import Figure
-from omegaconf import DictConfig, OmegaConf
 from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from asrsparse.config import compose_config
 from asrsparse.reports.masked_run import read_masked_run
 from asrsparse.reports.report import report
 from asrsparse.reports.rows import ReportRow
@@ -157,22 +155,6 @@ def overrides_of(run: Run, options: argparse.Namespace) -> list[str]:
     ]
 
 
-def train(overrides: Sequence[str]) -> bool:
-    """Trains, decodes and scores one run, unless that is done; False if it failed, as a training that diverges does."""
-    if is_done(compose_config(overrides)):
-        return True
-    commands = ([sys.executable, "-m", "asrsparse", stage, *overrides] for stage in ("train", "decode", "score"))
-    return all(subprocess.run(command, check=False).returncode == 0 for command in commands)
-
-
-def is_done(config: DictConfig) -> bool:
-    """Returns whether a run of this configuration is scored, without the seconds that its three stages take to tell."""
-    run_dir = Path(config.run_dir)
-    if not (run_dir / "decode_test_ctc_greedy" / "score.json").is_file():
-        return False
-    return (run_dir / "config.yaml").read_text(encoding="utf-8") == OmegaConf.to_yaml(config)
-
-
 def read_losses(run_dir: Path) -> Losses:
     """Returns the losses that Lightning logged for TensorBoard, by epoch; a resumed run has several files of them."""
     events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0}).Reload()
@@ -289,7 +271,7 @@ def main() -> None:
     options = parse()
     turns = itertools.product(options.seeds, options.depths, options.lrs, options.warmups, options.rows)
     wanted = [Run(row, depth, lr, warmup, seed) for seed, depth, lr, warmup, row in turns]
-    runs = [run for run in track(wanted, description="Training") if train(overrides_of(run, options))]
+    runs = [run for run in track(wanted, description="Training") if trainings.train(overrides_of(run, options))]
     failed = sorted({run.name for run in wanted} - {run.name for run in runs})
     rows = report(options.exp_dir, [run.name for run in runs], method="ctc_greedy").rows
     folders = [options.exp_dir / run.name for run in runs]

@@ -16,21 +16,19 @@ one line of JSON, and draws `dev_wer.png`: the word error rate on dev over epoch
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib as mpl
+import trainings
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from asrsparse.config import compose_config
 from asrsparse.files import read_json
 from asrsparse.reports.report import report
 from asrsparse.reports.rows import ReportRow
@@ -111,12 +109,7 @@ def train(row: str, seed: int, options: argparse.Namespace) -> bool:
     overrides = [f"recipe={options.recipe}", "system=full-dense", f"masks={masks}", *changed]
     overrides += [f"trainer.num_epochs={options.epochs}", f"seed={seed}", f"name={name_of(row, seed)}"]
     overrides += [f"exp_dir={options.exp_dir}", *options.overrides]
-    config, run_dir = compose_config(overrides), options.exp_dir / name_of(row, seed)
-    is_scored = (run_dir / "decode_test_ctc_greedy" / "score.json").is_file()
-    if is_scored and (run_dir / "config.yaml").read_text(encoding="utf-8") == OmegaConf.to_yaml(config):
-        return True
-    commands = ([sys.executable, "-m", "asrsparse", stage, *overrides] for stage in ("train", "decode", "score"))
-    return all(subprocess.run(command, check=False).returncode == 0 for command in commands)
+    return trainings.train(overrides)
 
 
 def read_dev_wers(run_dir: Path) -> list[float]:

@@ -21,19 +21,17 @@ import argparse
 import itertools
 import json
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from omegaconf import OmegaConf
+import trainings
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from asrsparse.config import compose_config
 from asrsparse.reports.report import report
 from asrsparse.reports.rows import ReportRow
 
@@ -107,12 +105,7 @@ def train(run: Run, options: argparse.Namespace) -> bool:
     overrides = [f"recipe={options.recipe}", "system=full-dense", *run.overrides()]
     overrides += [f"trainer.num_epochs={options.epochs}", f"seed={run.seed}", f"name={run.name}"]
     overrides += [f"exp_dir={options.exp_dir}", *options.overrides]
-    config, run_dir = compose_config(overrides), options.exp_dir / run.name
-    is_scored = (run_dir / "decode_test_ctc_greedy" / "score.json").is_file()
-    if is_scored and (run_dir / "config.yaml").read_text(encoding="utf-8") == OmegaConf.to_yaml(config):
-        return True
-    commands = ([sys.executable, "-m", "asrsparse", stage, *overrides] for stage in ("train", "decode", "score"))
-    return all(subprocess.run(command, check=False).returncode == 0 for command in commands)
+    return trainings.train(overrides)
 
 
 def speeds(run_dir: Path) -> tuple[float, float]:

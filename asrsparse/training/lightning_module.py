@@ -17,7 +17,7 @@ from torchmetrics.text import WordErrorRate
 
 from asrsparse.data.batch import Batch
 from asrsparse.masks import SparseMasks
-from asrsparse.masks.partial_updates import AllUpdates, Updates
+from asrsparse.masks.partial_updates import Updates
 from asrsparse.models.asr import ASRModel
 from asrsparse.pruning import DynamicPruner
 from asrsparse.schedules import Schedule
@@ -41,7 +41,7 @@ class ASRLightningModule(L.LightningModule):
         lr: The peak learning rate.
         weight_decay: The weight decay of the weights (not of norms and biases, nor of mask logits).
         to_text: Turns token ids into text; the `decode` of a tokenizer, for the word error rate on dev.
-        updates: Which weights the steps of the optimiser update; all by default.
+        updates: Which weights the steps of the optimiser update.
         budget: Ends the training, and the schedules with it, in place of a number of epochs; None without a budget.
     """
 
@@ -56,7 +56,7 @@ class ASRLightningModule(L.LightningModule):
         lr: float,
         weight_decay: float,
         to_text: Callable[[Iterable[int]], str],
-        updates: Updates | None = None,
+        updates: Updates,
         budget: Budget | None = None,
     ) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class ASRLightningModule(L.LightningModule):
         self._make_optimizer = optimizer
         self._lr = lr
         self._weight_decay = weight_decay
-        self._updates = updates if updates is not None else AllUpdates()
+        self._updates = updates
         self._saved_updates: dict[str, Any] | None = None
         self._rng_states: list[dict[str, Any]] | None = None
 
